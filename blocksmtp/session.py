@@ -1,0 +1,144 @@
+"""What a callback learns of a connection and its message: plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from .trace import received_header
+
+
+@dataclass(frozen=True)
+class TLSCipherInfo:
+    """The cipher of a TLS connection.
+
+    `name` is OpenSSL's ("ECDHE-RSA-AES128-GCM-SHA256"), `standard_name` IANA's
+    ("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"), `version` the protocol's ("TLSv1.2").
+    """
+
+    name: str
+    standard_name: str | None
+    version: str | None
+
+
+@dataclass
+class DSNEnvelope:
+    """What MAIL said about delivery status notifications (RFC 3461, sections 4.3 and 4.4)."""
+
+    ret: str | None = None
+    """"FULL" or "HDRS": how much of the message a notification shall return."""
+    envid: str | None = None
+    """The sender's own identifier of the envelope, decoded."""
+
+
+@dataclass
+class DSNRcpt:
+    """What RCPT said about delivery status notifications (RFC 3461, sections 4.1 and 4.2)."""
+
+    notify: list[str] | None = None
+    """["NEVER"], or some of "SUCCESS", "FAILURE" and "DELAY"."""
+    orcpt: str | None = None
+    """The original recipient with its address type, decoded: "rfc822;bob@example.org"."""
+
+
+@dataclass
+class SMTPAddress:
+    """An address of MAIL FROM or RCPT TO, with the parameters given to it.
+
+    `address` is normalised: "" for the null sender, a Unicode domain as A-labels, needless quotes
+    removed. `raw` is what the client wrote between the brackets. `args` maps the upper-case keyword
+    of each parameter to its decoded value, or True where it has none.
+    """
+
+    address: str
+    raw: str = ""
+    args: dict[str, str | bool] = field(default_factory=dict)
+    dsn: DSNRcpt = field(default_factory=DSNRcpt)
+
+    def __str__(self) -> str:
+        return self.address
+
+
+@dataclass
+class SMTPEnvelope:
+    """The envelope of the current transaction; a new object for each."""
+
+    mail_from: SMTPAddress | None = None
+    rcpt_to: list[SMTPAddress] = field(default_factory=list)
+    body_type: str = "7bit"
+    """"7bit" or "8bitmime" (RFC 6152)."""
+    smtp_utf8: bool = False
+    require_tls: bool = False
+    dsn: DSNEnvelope = field(default_factory=DSNEnvelope)
+
+
+@dataclass(frozen=True)
+class ConnectionInfo:
+    """Who connected: what the event "connect" hands to its listeners."""
+
+    id: str
+    local_address: str
+    local_port: int
+    remote_address: str
+    remote_port: int
+    host_name_appears_as: str | None
+    client_hostname: str
+
+
+@dataclass(eq=False)
+class SMTPSession:
+    """The state of one connection. Every callback of the connection gets the same object."""
+
+    id: str
+    """Unique for each connection."""
+    server_name: str = "localhost"
+    """The server's own name, as it greets."""
+    lmtp: bool = False
+    """True where the server speaks LMTP."""
+
+    secure: bool = False
+    """True while the connection uses TLS."""
+    servername: str | None = None
+    """The host name that the client asked for in the TLS handshake (SNI)."""
+    tls_options: TLSCipherInfo | None = None
+
+    local_address: str = ""
+    local_port: int = 0
+    remote_address: str = ""
+    remote_port: int = 0
+    client_hostname: str = ""
+    """The client's name by reverse lookup, "[address]" where there is none."""
+
+    host_name_appears_as: str | None = None
+    """The name that the client gave in HELO, EHLO or LHLO; None before."""
+    opening_command: str | None = None
+    """"HELO", "EHLO" or "LHLO"; None before it and after STARTTLS."""
+
+    user: Any = None
+    """What `on_auth` returned for the user; None before authentication."""
+    transaction: int = 0
+    """How many messages were accepted on this connection."""
+    envelope: SMTPEnvelope = field(default_factory=SMTPEnvelope)
+    x_client: dict[str, str | None] = field(default_factory=dict)
+    x_forward: dict[str, str | None] = field(default_factory=dict)
+    state: dict[Any, Any] = field(default_factory=dict, repr=False)
+    """The application's own, for the life of the connection."""
+
+    @property
+    def transmission_type(self) -> str:
+        """The protocol as a `Received` header names it: "ESMTPSA", say (RFC 3848)."""
+        authenticated = self.user is not None
+        if self.lmtp:
+            protocol = "LMTP"
+        elif self.opening_command == "EHLO" or authenticated:
+            protocol = "ESMTP"
+        else:
+            protocol = "SMTP"
+        return protocol + "S" * self.secure + "A" * authenticated
+
+    def received_header(self) -> bytes:
+        """The trace header for the current message (RFC 5321, section 4.4), CRLF included.
+
+        For applications that store or forward the message: it goes in front of it.
+        """
+        return received_header(self)

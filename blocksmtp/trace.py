@@ -1,0 +1,54 @@
+"""The `Received` header (RFC 5321, section 4.4; RFC 3848; RFC 8314, section 4.3)."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .session import SMTPSession
+
+# Everything that could end a header line, a comment or the value: shown as "?".
+_UNSAFE = re.compile(r"[^!-'*-\[\]-~]")
+
+
+def address_literal(address: str) -> str:
+    """`address` in brackets, as RFC 5321, section 4.1.3 writes it: "[IPv6:2001:db8::1]"."""
+    try:
+        version = ipaddress.ip_address(address).version
+    except ValueError:
+        return f"[{_safe(address)}]"
+    return f"[IPv6:{address}]" if version == 6 else f"[{address}]"
+
+
+def received_header(session: SMTPSession) -> bytes:
+    """The trace header for the session's current message, as bytes that end in CRLF."""
+    helo = session.host_name_appears_as or session.client_hostname or "unknown"
+    lines = [f"Received: from {_safe(helo)}"]
+    if session.remote_address:
+        hostname = _safe(session.client_hostname)
+        literal = address_literal(session.remote_address)
+        # A name that is itself "[address]" would only repeat the literal.
+        named = "" if hostname.startswith("[") or not hostname else f"{hostname} "
+        lines.append(f"({named}{literal})")
+    if session.tls_options is not None:
+        tls = session.tls_options
+        lines.append(f"(using {_safe(tls.version or 'TLS')} with cipher {_safe(tls.name)})")
+    # The message's own number: transactions that were accepted before it, and itself.
+    message_id = f"{session.id}.{session.transaction + 1}"
+    lines.append(f"by {_safe(session.server_name)}")
+    lines.append(f"with {session.transmission_type} id {message_id}")
+    recipients = session.envelope.rcpt_to
+    # More than one would tell each recipient of the others (RFC 5321, section 7.6).
+    if len(recipients) == 1 and recipients[0].address.isascii():
+        lines.append(f"for <{_UNSAFE_ADDRESS.sub('?', recipients[0].address)}>")
+    return ("\r\n\t".join(lines) + f";\r\n\t{formatdate(localtime=True)}\r\n").encode("ascii")
+
+
+_UNSAFE_ADDRESS = re.compile(r"[^ -~]")
+
+
+def _safe(text: str) -> str:
+    return _UNSAFE.sub("?", text)
