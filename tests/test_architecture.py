@@ -30,7 +30,8 @@ ROOM_OF = {
     "protocol": "protocol",
     "wire": "wire",
     "resolver": "resolver",
-    **dict.fromkeys(("connection", "events", "limits", "listener"), "connection"),
+    **dict.fromkeys(("connection", "events", "host", "limits"), "connection"),
+    **dict.fromkeys(("listener", "tls_state"), "connection"),
     "server": "server",
     **dict.fromkeys(("__init__", "__main__", "cli", "contrib", "delivery", "testing"), "user"),
 }
