@@ -1,0 +1,57 @@
+"""IP addresses as text: one spelling for each, and whether one is trusted."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .options import Network
+
+_IPV4_MAPPED_PREFIX = 96  # ::ffff:0:0/96 (RFC 4291, section 2.5.5.2)
+
+
+def normalise_address(address: str) -> str:
+    """`address` as it is spelled everywhere in the package.
+
+    IPv6 is in its shortest form (RFC 5952) without a zone id, an IPv4-mapped IPv6 address, which
+    is what a dual-stack socket shows for an IPv4 client, is the IPv4 address. Text that is no IP
+    address is returned unchanged.
+    """
+    parsed = _parse(address)
+    return address if parsed is None else str(parsed)
+
+
+def is_trusted(address: str, trusted: bool | tuple[Network, ...]) -> bool:
+    """Whether `address` is among `trusted`: an option such as `use_proxy`, as it was checked.
+
+    True trusts every address, also the empty one of a Unix socket, False none. Networks trust the
+    addresses in them; an IPv4-mapped IPv6 network stands for its IPv4 network.
+    """
+    if isinstance(trusted, bool):
+        return trusted
+    parsed = _parse(address)
+    if parsed is None:
+        return False
+    return any(parsed in _without_mapping(network) for network in trusted)
+
+
+def _parse(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return None
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return parsed
+    # Made anew from its number, which leaves the zone id behind.
+    return parsed.ipv4_mapped or ipaddress.IPv6Address(int(parsed))
+
+
+def _without_mapping(network: Network) -> Network:
+    if isinstance(network, ipaddress.IPv4Network):
+        return network
+    mapped = network.network_address.ipv4_mapped
+    if mapped is None:
+        return network
+    # A shorter prefix would have left zeros in the address that make it no mapped one.
+    return ipaddress.IPv4Network((mapped, network.prefixlen - _IPV4_MAPPED_PREFIX))

@@ -1,0 +1,204 @@
+"""The client's host name by reverse lookup."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from .addresses import normalise_address
+
+if TYPE_CHECKING:
+    import dns.message
+
+# More servers than this the system's own resolvers do not ask, either.
+_MOST_SERVERS = 3
+
+# Letters, digits and hyphens (RFC 1123, section 2.1); underscores are in use against the rules.
+_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+
+
+class Resolver(Protocol):
+    """What the option `resolver` takes."""
+
+    def reverse(self, ip: str) -> Iterable[str]:
+        """Return the host names of the address `ip`, the best first."""
+        ...
+
+
+def client_hostname(ip: str, resolver: Resolver, report: Callable[[Exception], None]) -> str:
+    """The host name of the client at `ip`; "[ip]" where there is none.
+
+    The first name from `resolver` that is a valid host name counts, without a final dot. `report`
+    is called with an exception that `resolver` raises. The client of a Unix socket, whose address
+    is "", is "localhost".
+    """
+    if not ip:
+        return "localhost"
+    try:
+        found = resolver.reverse(ip)
+        # A single name in place of a sequence, and None for no name, are easy slips.
+        for name in [found] if isinstance(found, str) else found or ():
+            if isinstance(name, str):
+                hostname = str.__str__(name).removesuffix(".")
+                if _is_hostname(hostname):
+                    return hostname
+    except Exception as error:  # noqa: BLE001 - what a custom resolver raises is its own
+        report(error)
+    return f"[{ip}]"
+
+
+def _is_hostname(name: str) -> bool:
+    labels = name.split(".")
+    # RFC 1123, section 2.1: the last label of a host name is never a number, so that it is not
+    # taken for an IPv4 address.
+    return (
+        len(name) <= 253
+        and all(_LABEL.fullmatch(label) for label in labels)
+        and not labels[-1].isdigit()
+    )
+
+
+class ReverseResolver:
+    """Looks up names in the DNS (PTR records: RFC 1035, section 3.5; RFC 3596, section 2.5).
+
+    `lifetime` is how many seconds a lookup may take, repeated queries, other servers and TCP
+    included. `nameservers` are the addresses of the servers to ask at `port`; None asks those of
+    the system, whose configuration is read once, at the first lookup.
+    """
+
+    def __init__(
+        self,
+        lifetime: float = 1.5,
+        *,
+        nameservers: Sequence[str] | None = None,
+        port: int = 53,
+    ) -> None:
+        self._lifetime = lifetime
+        self._port = port
+        self._nameservers = None if nameservers is None else tuple(nameservers)
+        self._lock = threading.Lock()
+
+    def reverse(self, ip: str) -> Sequence[str]:
+        """The names of the address `ip`, as the DNS gives them; empty where it gives none in time.
+
+        A loopback address is "localhost" without a query.
+        """
+        try:
+            address = ipaddress.ip_address(normalise_address(ip))
+        except ValueError:
+            return []
+        if address.is_loopback:
+            return ["localhost"]
+        deadline = time.monotonic() + self._lifetime
+        response = self._ask(address.reverse_pointer + ".", deadline)
+        return [] if response is None else _names(response)
+
+    def _servers(self) -> tuple[str, ...]:
+        with self._lock:
+            if self._nameservers is None:
+                self._nameservers = _system_nameservers()
+            return self._nameservers
+
+    def _ask(self, name: str, deadline: float) -> dns.message.QueryMessage | None:
+        """The first useful response to a query for the PTR records of `name`.
+
+        The loop is our own because `dns.resolver` may sleep past its lifetime between two rounds.
+        """
+        import dns.exception
+        import dns.message
+        import dns.rcode
+
+        servers = self._servers()[:_MOST_SERVERS]
+        # A datagram may get lost: a server that is the only one is asked twice.
+        attempts = servers * 2 if len(servers) == 1 else servers
+        for number, server in enumerate(attempts):
+            now = time.monotonic()
+            share = (deadline - now) / (len(attempts) - number)
+            query = dns.message.make_query(name, "PTR")
+            try:
+                response = _exchange(query, server, self._port, now + share, deadline)
+            except (dns.exception.DNSException, OSError, EOFError):
+                continue
+            if response.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+                return response
+        return None
+
+
+def _exchange(
+    query: dns.message.QueryMessage, server: str, port: int, deadline_udp: float, deadline: float
+) -> dns.message.QueryMessage:
+    """The response of `server`, by UDP or, where that is truncated, by TCP."""
+    import dns.message
+    import dns.query
+
+    try:
+        response = _exchange_udp(query, server, port, deadline_udp)
+    except dns.message.Truncated:
+        left = max(deadline - time.monotonic(), 0.0)
+        response = dns.query.tcp(query, server, timeout=left, port=port)
+    # A response has the operation code of its query, which makes it a QueryMessage.
+    return cast("dns.message.QueryMessage", response)
+
+
+def _exchange_udp(
+    query: dns.message.QueryMessage, server: str, port: int, deadline: float
+) -> dns.message.Message:
+    """The response of `server` by UDP. Raises dns.message.Truncated or OSError.
+
+    Unlike that of `dns.query.udp` the socket is connected, which tells at once of a server that
+    does not run; and a stream of datagrams that are no response cannot outlast the deadline.
+    """
+    found = socket.getaddrinfo(server, port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)
+    family, kind, protocol, _, address = found[0]
+    with socket.socket(family, kind, protocol) as channel:
+        channel.connect(address)
+        channel.send(query.to_wire())
+        while (left := deadline - time.monotonic()) > 0:
+            channel.settimeout(left)
+            response = _response_to(query, channel.recv(65535))
+            if response is not None:
+                return response
+    raise TimeoutError(f"no response from {server}")
+
+
+def _response_to(query: dns.message.QueryMessage, wire: bytes) -> dns.message.Message | None:
+    """The datagram `wire` as a response to `query`, None if it is none: it may be forged."""
+    import dns.message
+
+    try:
+        response = dns.message.from_wire(wire, raise_on_truncation=True)
+    except dns.message.Truncated as truncated:
+        if query.is_response(cast(Any, truncated).message()):
+            raise
+        return None
+    except Exception:  # noqa: BLE001 - it can be malformed in any way, and nothing is promised
+        return None
+    return response if query.is_response(response) else None
+
+
+def _names(response: dns.message.QueryMessage) -> list[str]:
+    import dns.exception
+
+    try:
+        # The answer may be found by way of CNAME records (RFC 2317).
+        answer = response.resolve_chaining().answer
+    except dns.exception.DNSException:
+        return []
+    return [] if answer is None else [record.to_text() for record in answer]
+
+
+def _system_nameservers() -> tuple[str, ...]:
+    import dns.exception
+    import dns.resolver
+
+    try:
+        nameservers = dns.resolver.Resolver().nameservers
+    except (dns.exception.DNSException, OSError, ValueError):
+        # No configuration, or none that can be read: no names.
+        return ()
+    return tuple(server for server in nameservers if isinstance(server, str))
