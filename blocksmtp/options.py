@@ -16,15 +16,15 @@ import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, Union
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .text import has_control_characters
 
 if TYPE_CHECKING:
     from .session import SMTPSession
 
-Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
-PEM = Union[str, bytes, "os.PathLike[str]"]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+PEM = str | bytes | os.PathLike[str]
 
 # The mechanisms there are; `protocol.sasl` implements each.
 AUTH_METHODS = ("PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2")
@@ -365,12 +365,13 @@ def names_of(table: type) -> dict[str, str]:
     return spellings
 
 
-def to_fields(table: type, keywords: Mapping[str, Any], within: str = "") -> dict[str, Any]:
-    """`keywords` under the names of the fields of `table`, milliseconds as seconds.
+def to_fields(
+    spellings: Mapping[str, str], keywords: Mapping[str, Any], within: str = ""
+) -> dict[str, Any]:
+    """`keywords` under the names of their fields, milliseconds as seconds.
 
     Raises TypeError for an unknown option, naming the closest, and for one given twice.
     """
-    spellings = names_of(table)
     found: dict[str, Any] = {}
     where = f"{within}: " if within else ""
     for keyword, value in keywords.items():
@@ -379,15 +380,17 @@ def to_fields(table: type, keywords: Mapping[str, Any], within: str = "") -> dic
             close = difflib.get_close_matches(str(keyword), spellings, n=1, cutoff=0.0)
             raise TypeError(f"{where}unknown option {keyword!r}; did you mean {close[0]!r}?")
         if name in found:
-            reference = next(s for s, n in spellings.items() if n == name and s != name)
-            raise TypeError(f"{where}{name!r} and {reference!r} are the same option: give one")
-        if keyword in _MILLISECONDS:
-            _of_type(keyword, value, (int, float), "a number of milliseconds")
-            value = value / 1000
-        found[name] = value
+            first, second = (s for s in spellings if spellings[s] == name)
+            raise TypeError(f"{where}{first!r} and {second!r} are the same option: give one")
+        found[name] = _seconds_of(keyword, value) if keyword in _MILLISECONDS else value
     return found
+
+
+def _seconds_of(keyword: str, milliseconds: Any) -> float:
+    _of_type(keyword, milliseconds, (int, float), "a number of milliseconds")
+    return float(milliseconds / 1000)
 
 
 def from_keywords(table: type[_Record], keywords: Mapping[str, Any], within: str = "") -> _Record:
     """A checked `table` from keywords in either spelling. Raises TypeError or ValueError."""
-    return table(**to_fields(table, keywords, within))
+    return table(**to_fields(names_of(table), keywords, within))

@@ -1,0 +1,1 @@
+"""SMTP and LMTP as pure logic: lines in, replies out. Nothing here knows of sockets."""

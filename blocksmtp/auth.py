@@ -1,0 +1,107 @@
+"""Authentication as the application sees it: what a client presents, and the answer to it."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Auth:
+    """What a client presents with AUTH: `on_auth` gets an instance of a subclass.
+
+    `method` tells which mechanism it is, `username` whom the client claims to be.
+    """
+
+    method: str
+    username: str
+
+
+@dataclass(frozen=True)
+class PlainAuth(Auth):
+    """PLAIN (RFC 4616): a name and a password.
+
+    `username` is the `authcid`, or the `authzid` where that is empty; both are as the client sent
+    them.
+    """
+
+    password: str = field(repr=False)
+    authzid: str
+    authcid: str
+
+
+@dataclass(frozen=True)
+class LoginAuth(Auth):
+    """LOGIN: a name and a password."""
+
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class CramMD5Auth(Auth):
+    """CRAM-MD5 (RFC 2195): a digest of the password and of the server's challenge."""
+
+    challenge: str = field(repr=False)
+    challenge_response: str = field(repr=False)
+
+    def validate_password(self, password: str | bytes) -> bool:
+        """Whether the client knows `password`; takes the same time for every wrong one."""
+        key = password.encode() if isinstance(password, str) else password
+        digest = hmac.new(key, self.challenge.encode(), "md5").hexdigest()
+        return hmac.compare_digest(digest.encode(), self.challenge_response.lower().encode())
+
+
+@dataclass(frozen=True)
+class XOAuth2Auth(Auth):
+    """XOAUTH2: a name and a bearer token."""
+
+    access_token: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class XClientAuth(Auth):
+    """XCLIENT LOGIN: a trusted proxy vouches for the name."""
+
+    password: None = None
+
+
+class AuthResponse:
+    """The answer of `on_auth` where a user alone does not say enough.
+
+    `user` accepts, unless it is None. `message` and `response_code` go to the client: 200 to 299
+    with a user (235 by default), 400 to 599 without one (535 by default). `data` is sent as JSON in
+    the error challenge of XOAUTH2 before the refusal; without it the refusal comes at once.
+
+    Raises TypeError or ValueError for a value that does not fit.
+    """
+
+    def __init__(
+        self,
+        user: Any = None,
+        message: str | None = None,
+        response_code: int | None = None,
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
+        if message is not None and not isinstance(message, str):
+            raise TypeError(f"message must be str, not {type(message).__name__}")
+        if response_code is not None:
+            if not isinstance(response_code, int) or isinstance(response_code, bool):
+                raise TypeError(f"response_code must be int, not {type(response_code).__name__}")
+            lowest, highest = (400, 599) if user is None else (200, 299)
+            if not lowest <= response_code <= highest:
+                accepted = "without a user" if user is None else "with a user"
+                raise ValueError(
+                    f"response_code {accepted} must be from {lowest} to {highest}, "
+                    f"not {response_code}"
+                )
+        if data is not None and not isinstance(data, Mapping):
+            raise TypeError(f"data must be a mapping, not {type(data).__name__}")
+        self.user = user
+        self.message = message
+        self.response_code = response_code
+        self.data = data
+
+    def __repr__(self) -> str:
+        return f"AuthResponse(response_code={self.response_code!r})"

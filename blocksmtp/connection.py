@@ -1,0 +1,274 @@
+"""One connection's life, from its first octet to `on_close`.
+
+A connection thread calls `Connection.run()`. Everything that ends a connection early arrives there
+as an exception; `run` turns it into the last reply, if there is to be one, and a line in the log.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+from . import resolver
+from .addresses import is_trusted, normalise_address
+from .dialogue import Dialogue
+from .errors import (
+    ClientGone,
+    ClientTooSlow,
+    HandshakeFailed,
+    ProxyHeaderBroken,
+    ServerClosing,
+    SMTPError,
+)
+from .logs import SessionLogger
+from .protocol.application import Application, Defect
+from .protocol.machine import Machine
+from .protocol.replies import Next, Reply, closing
+from .session import ConnectionInfo, SMTPSession
+from .text import printable
+from .wire import proxy_protocol
+from .wire.transport import PlainTransport
+
+if TYPE_CHECKING:
+    from .host import Host
+    from .options import Options
+
+# Before TLS there is nobody to hear it, and inside a broken one nobody may.
+_SILENT = (ClientGone, HandshakeFailed, ProxyHeaderBroken)
+
+
+def too_many_clients(host: Host) -> Reply:
+    """What a client gets who is one too many."""
+    return closing(f"{host.options.name} Too many connections, try again later", "4.7.0")
+
+
+class Connection:
+    """A client's connection."""
+
+    def __init__(self, host: Host, sock: socket.socket, remote: Any, *, secure: bool) -> None:
+        """`remote` is the client's address as accept() tells it; `secure`: TLS from the first octet
+        on."""
+        self._host = host
+        self._options = host.options
+        self._sock = sock
+        self._implicit_tls = secure
+        self._limited_address: str | None = None
+        # Whether a reply would be understood: not before the dialogue, nor during a handshake.
+        self._speaking = False
+        self.session = self._new_session(remote)
+        self._logger = SessionLogger(self._options.logger, self.session.id)
+        self._plain = PlainTransport(sock)
+        self._tls_connection: object = None
+        self._dialogue = Dialogue(self._plain, self._options, self._logger)
+        self._application = Application(
+            host.callbacks,
+            self.session,
+            lambda error, where: host.defect(error, where, self._logger),
+        )
+        self._machine: Machine | None = None
+
+    def _new_session(self, remote: Any) -> SMTPSession:
+        session = SMTPSession(
+            id=base64.b32encode(os.urandom(10)).decode("ascii").lower(),
+            server_name=self._options.name,
+            lmtp=self._options.lmtp,
+        )
+        if self._sock.family != socket.AF_UNIX:
+            local = self._sock.getsockname()
+            session.local_address, session.local_port = normalise_address(local[0]), local[1]
+            session.remote_address, session.remote_port = normalise_address(remote[0]), remote[1]
+        return session
+
+    # --- the places of an address ----------------------------------------------------------
+
+    def enter_address(self) -> bool:
+        """Take one of the places that the client's address has; False where none is left."""
+        address = self.session.remote_address
+        if not self._host.limits.enter_address(address):
+            self._logger.info("too many connections from %s", address)
+            return False
+        self._limited_address = address
+        return True
+
+    def leave_address(self) -> None:
+        """Give the place back, if one was taken."""
+        address, self._limited_address = self._limited_address, None
+        if address is not None:
+            self._host.limits.leave_address(address)
+
+    # --- called from other threads ---------------------------------------------------------
+
+    def interrupt(self) -> None:
+        """The server is closing: answer 421 as soon as the client is idle."""
+        self._dialogue.transport.interrupt()
+
+    def abort(self) -> None:
+        """The server is closing, and has waited long enough: break the connection."""
+        self._dialogue.transport.abort()
+
+    # --- the connection's own thread -------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve the client until the connection ends, whatever ends it."""
+        linger = True
+        try:
+            self._serve()
+        except ServerClosing:
+            self._say_goodbye("Server shutting down", "4.3.2")
+        except _SILENT as error:
+            linger = not isinstance(error, ClientGone)
+            self._log_end(error)
+        except ClientTooSlow as error:
+            self._logger.info("timeout: %s", error)
+            self._say_goodbye("Error: timeout exceeded", "4.4.2")
+        finally:
+            self._end(linger=linger)
+
+    def _say_goodbye(self, text: str, enhanced: str) -> None:
+        if self._speaking:
+            self._dialogue.say_goodbye(closing(f"{self._options.name} {text}", enhanced))
+
+    def _log_end(self, error: ConnectionError) -> None:
+        if isinstance(error, HandshakeFailed):
+            self._logger.info("TLS handshake failed: %s", printable(str(error)))
+        elif isinstance(error, ProxyHeaderBroken):
+            self._logger.warning("PROXY header refused: %s", printable(str(error)))
+        else:
+            self._logger.debug("connection lost: %s", printable(str(error)))
+
+    def _end(self, *, linger: bool) -> None:
+        self._dialogue.transport.close(linger=linger)
+        if self._machine is None:
+            return
+        self._logger.info("connection closed")
+        try:
+            self._application.call("on_close", self.session)
+        except Defect:
+            pass  # It has been reported.
+        except SMTPError as error:  # There is nothing left to refuse.
+            self._application.report(error, "on_close")
+
+    def _serve(self) -> None:
+        if not self._identify():
+            return
+        if self._implicit_tls:
+            self._start_tls()
+        self._find_hostname()
+        self._machine = Machine(self.session, self._options, self._application, self._connected)
+        self._logger.info(
+            "connection from %s port %d",
+            self.session.remote_address or "a Unix socket",
+            self.session.remote_port,
+        )
+        self._speaking = True
+        greeting = self._machine.open()
+        if greeting.then is Next.COMMAND:
+            if self._implicit_tls and not self._machine.tls_approved(self._tls_connection):
+                return
+            if self._talks_too_soon():
+                self._logger.info("client talked before the greeting")
+                greeting = closing(f"{self._options.name} You talk too soon", "4.7.0")
+        self._dialogue.write(greeting)
+        if greeting.then is Next.COMMAND:
+            self._dialogue.converse(self._machine, self._upgrade)
+        self._dialogue.flush()
+
+    def _identify(self) -> bool:
+        """Learn the client's address, and whether there is a place for it."""
+        session = self.session
+        if is_trusted(session.remote_address, self._options.use_proxy):
+            header = proxy_protocol.read_header(_ProxySource(self._plain, self._options))
+            if header is None:
+                return False
+            if header.source is not None and header.destination is not None:
+                session.remote_address, session.remote_port = header.source
+                session.local_address, session.local_port = header.destination
+        if not session.remote_address or self._limited_address or self.enter_address():
+            return True
+        if not self._implicit_tls:
+            self._dialogue.write(too_many_clients(self._host))
+            self._dialogue.flush()
+        return False
+
+    def _find_hostname(self) -> None:
+        session = self.session
+        if session.remote_address and self._options.disable_reverse_lookup:
+            session.client_hostname = f"[{session.remote_address}]"
+            return
+        session.client_hostname = resolver.client_hostname(
+            session.remote_address,
+            self._host.resolver,
+            lambda error: self._logger.warning("resolver failed: %s", printable(repr(error))),
+        )
+
+    def _talks_too_soon(self) -> bool:
+        """Hold the greeting back; whether the client said something meanwhile."""
+        delay = self._options.greeting_delay
+        return delay > 0 and self._dialogue.transport.wait_readable(delay, self._host.wake_up)
+
+    def _connected(self) -> None:
+        session = self.session
+        self._host.emit(
+            "connect",
+            ConnectionInfo(
+                id=session.id,
+                local_address=session.local_address,
+                local_port=session.local_port,
+                remote_address=session.remote_address,
+                remote_port=session.remote_port,
+                host_name_appears_as=session.host_name_appears_as,
+                client_hostname=session.client_hostname,
+            ),
+        )
+
+    # --- TLS -------------------------------------------------------------------------------
+
+    def _upgrade(self) -> bool:
+        """STARTTLS was answered; whether the dialogue goes on in TLS."""
+        self._start_tls()
+        return self._machine is not None and self._machine.tls_started(self._tls_connection)
+
+    def _start_tls(self) -> None:
+        """Do the handshake, and learn from it."""
+        # Imported where it is needed: a server in clear does without OpenSSL.
+        from .wire.tls import TLSTransport
+        from .wire.tls_context import cipher_info
+
+        self._speaking = False
+        connection = self._host.tls.contexts().connection(self._sock)
+        self._tls_connection = connection
+        transport = TLSTransport(connection, self._sock, self._host.wake_up)
+        self._dialogue.switch(transport)
+        transport.handshake(min(self._options.socket_timeout, self._options.command_timeout))
+        self._speaking = self._machine is not None
+        session = self.session
+        session.secure = True
+        session.tls_options = cipher_info(connection)
+        servername = connection.get_servername()
+        session.servername = servername.decode("ascii", "replace") if servername else None
+
+
+class _ProxySource:
+    """Hands the octets of a PROXY header to its reader, and not one more."""
+
+    def __init__(self, transport: PlainTransport, options: Options) -> None:
+        self._transport = transport
+        self._idle_seconds = options.socket_timeout
+        self._deadline = time.monotonic() + options.command_timeout
+
+    def peek(self, size: int) -> bytes:
+        """Octets that stay to be taken; b"" at the end of the stream."""
+        return self._transport.peek(size, self._seconds())
+
+    def take(self, size: int) -> bytes:
+        """Octets, b"" at the end of the stream."""
+        return self._transport.receive(size, self._seconds(), interruptible=True)
+
+    def _seconds(self) -> float:
+        remaining = self._deadline - time.monotonic()
+        if remaining <= 0:
+            raise ProxyHeaderBroken("not complete in time")
+        return min(self._idle_seconds, remaining)

@@ -1,0 +1,131 @@
+"""The dialogue: lines from a transport to the protocol machine, and its replies back.
+
+Replies are gathered, and sent just before the next read that may have to wait: a pipelined group
+(RFC 2920) gets its answers in as few packets as it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .logs import SessionLogger, shown_command
+from .protocol.replies import Next, Reply
+from .text import printable
+from .wire.body import MessageBody, Pace
+from .wire.reader import LineTooLong, Reader
+
+if TYPE_CHECKING:
+    from .options import Options
+    from .protocol.machine import Machine
+    from .wire.transport import Transport
+
+# For the last reply to a client that may have stopped reading long ago.
+_GOODBYE_SECONDS = 1.0
+
+
+class Dialogue:
+    """The conversation with one client, over one transport after the other."""
+
+    def __init__(self, transport: Transport, options: Options, logger: SessionLogger) -> None:
+        self._options = options
+        self._logger = logger
+        self._outgoing = bytearray()
+        self.switch(transport)
+
+    def switch(self, transport: Transport) -> None:
+        """Go on over `transport`, with a reader of its own: nothing read before survives."""
+        self.transport = transport
+        self._reader = Reader(
+            transport, self.flush, self._options.socket_timeout, self._options.command_timeout
+        )
+
+    def write(self, reply: Reply) -> None:
+        """Have `reply` sent with the next flush."""
+        octets = reply.encode(enhanced=not self._options.hide_enhanced_status_codes)
+        self._logger.debug("S: %s", _Shown(printable, octets))
+        self._outgoing += octets
+
+    def flush(self) -> None:
+        """Send the replies that are due."""
+        if self._outgoing:
+            octets = bytes(self._outgoing)
+            self._outgoing.clear()
+            options = self._options
+            self.transport.send(octets, options.socket_timeout, options.command_timeout)
+
+    def say_goodbye(self, reply: Reply) -> None:
+        """Send the last reply, if it can still be sent."""
+        self.write(reply)
+        octets = bytes(self._outgoing)
+        self._outgoing.clear()
+        try:
+            self.transport.send(octets, _GOODBYE_SECONDS, _GOODBYE_SECONDS)
+        except ConnectionError as error:
+            self._logger.debug("last reply not sent: %s", printable(str(error)))
+
+    def converse(self, machine: Machine, upgrade: Callable[[], bool]) -> None:
+        """Read commands and answer them, until an answer is the last.
+
+        `upgrade()` switches to TLS, and tells whether the dialogue goes on. The last replies may be
+        left to flush. Raises the ConnectionError that ends the dialogue early.
+        """
+        going_on = True
+        while going_on:
+            reply = self._next_reply(machine)
+            if reply.then is Next.TLS and not self._reader.empty:
+                # Said in clear, it would be heard as if said in TLS (CVE-2011-0411).
+                self._logger.warning("octets follow STARTTLS in clear: connection closed")
+                return
+            self.write(reply)
+            if reply.then is Next.BODY:
+                going_on = self._receive_message(machine)
+            elif reply.then is Next.TLS:
+                self.flush()
+                going_on = upgrade()
+            else:
+                going_on = reply.then is Next.COMMAND
+
+    def _next_reply(self, machine: Machine) -> Reply:
+        """The reply to the next command or SASL response."""
+        try:
+            line = self._reader.readline(machine.line_limit)
+        except LineTooLong:
+            return machine.reject("Error: line too long")
+        secret = machine.authentication is not None
+        self._logger.debug("C: %s", "***" if secret else _Shown(shown_command, line))
+        if line.endswith(b"\r\n"):
+            return machine.feed(line[:-2])
+        if self._options.bare_newline == "reject":
+            return machine.reject("Error: a line must end in CRLF")
+        return machine.feed(line[:-1])
+
+    def _receive_message(self, machine: Machine) -> bool:
+        """Receive a message and answer for it; whether the dialogue goes on."""
+        # The callback may do something else before it reads.
+        self.flush()
+        options = self._options
+        pace = Pace(self._reader, options.socket_timeout, options.data_min_rate)
+        body = MessageBody(pace, self._reader, options.bare_newline, options.size)
+        replies = machine.receive(body)
+        self._logger.info(
+            "message of %d octets: %s",
+            body.stream.byte_length,
+            body.failure or ", ".join(str(reply.code) for reply in replies),
+        )
+        if isinstance(body.failure, ConnectionError):
+            raise body.failure
+        for reply in replies:
+            self.write(reply)
+        return all(reply.then is Next.COMMAND for reply in replies)
+
+
+class _Shown:
+    """Octets for the log, made fit to show only where they are logged."""
+
+    def __init__(self, show: Callable[[bytes], str], octets: bytes) -> None:
+        self._show = show
+        self._octets = octets
+
+    def __str__(self) -> str:
+        return self._show(self._octets)

@@ -1,0 +1,46 @@
+"""How many clients at once: in all, and from one address."""
+
+from __future__ import annotations
+
+import threading
+
+
+class ClientLimits:
+    """Counts the clients that are connected. None stands for no limit."""
+
+    def __init__(self, in_all: int | None, per_address: int | None) -> None:
+        self._places = None if in_all is None else threading.BoundedSemaphore(in_all)
+        self._per_address = per_address
+        self._lock = threading.Lock()
+        self._by_address: dict[str, int] = {}
+
+    def enter(self) -> bool:
+        """Take a place, without waiting; False where none is left."""
+        return self._places is None or self._places.acquire(blocking=False)
+
+    def leave(self) -> None:
+        """Give the place back."""
+        if self._places is not None:
+            self._places.release()
+
+    def enter_address(self, address: str) -> bool:
+        """Take one of the places of `address`; False where none is left."""
+        if self._per_address is None:
+            return True
+        with self._lock:
+            count = self._by_address.get(address, 0)
+            if count >= self._per_address:
+                return False
+            self._by_address[address] = count + 1
+            return True
+
+    def leave_address(self, address: str) -> None:
+        """Give the place back."""
+        if self._per_address is None:
+            return
+        with self._lock:
+            count = self._by_address[address] - 1
+            if count:
+                self._by_address[address] = count
+            else:
+                del self._by_address[address]

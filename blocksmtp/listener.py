@@ -1,0 +1,170 @@
+"""The accept loop: a `socketserver.ThreadingTCPServer` that spawns a thread for each client.
+
+What `socketserver` leaves open is decided here: a client above the limit is told so and costs no
+thread; a machine out of descriptors or threads makes the loop wait, not spin; the loop ends by the
+server's wake-up descriptor instead of by polling.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import errno
+import select
+import socket
+import socketserver
+import threading
+from typing import TYPE_CHECKING, Any
+
+from .addresses import is_trusted
+from .connection import Connection, too_many_clients
+from .wire.sockets import UnixPath
+
+if TYPE_CHECKING:
+    from .host import Host
+    from .protocol.replies import Reply
+
+# The machine is out of something that ended connections give back.
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_EXHAUSTED_SECONDS = 0.1
+
+
+class Listener(socketserver.ThreadingTCPServer):
+    """Accepts clients on one socket."""
+
+    daemon_threads = True
+
+    def __init__(
+        self, host: Host, sock: socket.socket, *, secure: bool, file: UnixPath | None = None
+    ) -> None:
+        """`sock` is bound and listens. `secure`: TLS from the first octet on."""
+        self.address_family = sock.family
+        super().__init__(("", 0), socketserver.BaseRequestHandler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = sock
+        # Another process on the same socket may take the client that poll() showed.
+        sock.setblocking(False)
+        self.secure = secure
+        self._file = file
+        self._host = host
+        self._exhausted = False
+        self._ended: collections.deque[threading.Thread] = collections.deque()
+        self.address: tuple[str, int] | str
+        if file is not None:
+            self.address = file.path
+        elif sock.family == socket.AF_UNIX:
+            self.address = str(sock.getsockname())
+        else:
+            name, port = sock.getsockname()[:2]
+            self.address = (name, port)
+        self.thread = threading.Thread(
+            target=self.serve_forever, name=f"blocksmtp listener {self.address}", daemon=True
+        )
+
+    # --- the accept loop -------------------------------------------------------------------
+
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
+        """Accept clients until the server closes. Nothing is polled at intervals."""
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        poll.register(self._host.wake_up, select.POLLIN)
+        while True:
+            poll.poll()
+            if self._host.wake_up.called:
+                return
+            self._accept()
+
+    def _accept(self) -> None:
+        try:
+            request, client_address = self.get_request()
+        except OSError as error:
+            # All but these are about a client that is gone already.
+            if error.errno in _EXHAUSTED:
+                self._wait_for_resources(error)
+            return
+        self._exhausted = False
+        try:
+            self.process_request(request, client_address)
+        except Exception as error:  # noqa: BLE001 - one client must not end the loop
+            self._host.failure(error, "accepting a client")
+            request.close()
+
+    def _wait_for_resources(self, error: Exception) -> None:
+        """Wait a moment; an ended connection makes room. Told once for each shortage."""
+        if not self._exhausted:
+            self._exhausted = True
+            self._host.failure(error, "accepting a client")
+        self._host.wake_up.wait(_EXHAUSTED_SECONDS)
+
+    # --- one client ------------------------------------------------------------------------
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Start a thread for the client, or refuse it."""
+        self.join_ended()
+        limits = self._host.limits
+        if not limits.enter():
+            self._refuse(request, too_many_clients(self._host))
+            return
+        connection = Connection(self._host, request, client_address, secure=self.secure)
+        if not self._enter_address(connection):
+            limits.leave()
+            self._refuse(request, too_many_clients(self._host))
+            return
+        thread = threading.Thread(
+            target=self._run,
+            args=(connection,),
+            name=f"blocksmtp {connection.session.id}",
+            daemon=self.daemon_threads,
+        )
+        self._host.began(connection, thread)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self._leave(connection)
+            self._refuse(request, too_many_clients(self._host))
+            self._wait_for_resources(error)
+
+    def _enter_address(self, connection: Connection) -> bool:
+        """Count the client to its address, unless a proxy is still to tell it."""
+        address = connection.session.remote_address
+        if not address or is_trusted(address, self._host.options.use_proxy):
+            return True
+        return connection.enter_address()
+
+    def _run(self, connection: Connection) -> None:
+        """What a connection's thread does."""
+        try:
+            connection.run()
+        except Exception as error:  # noqa: BLE001 - a defect of ours; the others go on
+            self._host.failure(error, "serving a client")
+        finally:
+            self._leave(connection)
+            self._ended.append(threading.current_thread())
+
+    def _leave(self, connection: Connection) -> None:
+        connection.leave_address()
+        self._host.limits.leave()
+        self._host.ended(connection)
+
+    def _refuse(self, request: socket.socket, reply: Reply) -> None:
+        """Say so, without waiting for anything; in TLS there is no way to, so just close."""
+        with contextlib.closing(request), contextlib.suppress(OSError):
+            if not self.secure:
+                request.setblocking(False)
+                request.send(reply.encode())
+                request.shutdown(socket.SHUT_WR)
+                # Unread octets would make the kernel send a reset, which can eat the reply.
+                request.recv(65_536)
+
+    def join_ended(self) -> None:
+        """Let no ended thread linger: each is as good as over, so this waits for nothing."""
+        while self._ended:
+            self._ended.popleft().join()
+
+    # --- the end ---------------------------------------------------------------------------
+
+    def server_close(self) -> None:
+        """Stop listening: new clients are refused by the kernel from now on."""
+        self.socket.close()
+        if self._file is not None:
+            self._file.remove()

@@ -1,0 +1,30 @@
+"""The commands without consequences: VRFY, HELP, NOOP and QUIT."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .replies import Next, Reply, reply
+
+if TYPE_CHECKING:
+    from .machine import Machine
+
+
+def vrfy(_machine: Machine, _argument: str) -> Reply:
+    """VRFY: neither yes nor no, or address harvesters would ask (RFC 5321, section 7.3)."""
+    return reply(252, "Try to send something. No promises though", "2.5.0")
+
+
+def help_(machine: Machine, _argument: str) -> Reply:
+    """HELP: the commands there are."""
+    return reply(214, "Commands: " + " ".join(machine.offered_commands()))
+
+
+def noop(_machine: Machine, _argument: str) -> Reply:
+    """NOOP: nothing."""
+    return reply(250, "OK")
+
+
+def quit_(_machine: Machine, _argument: str) -> Reply:
+    """QUIT: the connection ends."""
+    return Reply(221, ("Bye",), "2.0.0", Next.CLOSE)

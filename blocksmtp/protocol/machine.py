@@ -1,0 +1,249 @@
+"""The SMTP and LMTP server as pure logic: lines in, replies out; it never sees a socket.
+
+Theory of operation
+-------------------
+
+A machine serves one connection. Whoever owns the wire calls, in this order:
+
+    open()          the client is there: on_connect; the greeting, or a refusal
+    feed(line)      one command line, or one SASL response, without its line end
+    reject(...)     instead of feed: a line that came over the wire, but is none
+    receive(body)   after a reply whose `then` is Next.BODY
+    tls_started(…)  after a reply whose `then` is Next.TLS, once the handshake succeeded
+    tls_approved(…) after open(), where the connection began with TLS
+
+and writes the replies that come back. `Reply.then` says what happens next; after Next.CLOSE the
+machine must not be fed any more. The machine is synchronous: a callback of the application runs
+inside the call that it belongs to.
+
+The states of the protocol are in the session, which the application sees as well:
+
+    opening_command     None until HELO, EHLO or LHLO, and again after STARTTLS and XCLIENT
+    secure              TLS is active
+    user                not None after AUTH
+    envelope.mail_from  not None inside a transaction (RFC 5321, section 3.3)
+    envelope.rcpt_to    not empty once DATA may come
+
+and one more is in the machine: `authentication`, the AUTH exchange in progress, to which the next
+line belongs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+
+from ..addresses import is_trusted
+from ..errors import SMTPError
+from ..options import Options
+from ..session import SMTPEnvelope, SMTPSession
+from . import replies, transaction
+from .application import Application, Defect
+from .authentication import LONGEST_RESPONSE, Authentication
+from .commands import COMMANDS, Argument, Command
+from .grammar import GrammarError
+from .replies import Next, Reply, bad, closing
+
+_HTTP_REQUEST = re.compile(r"[A-Z]+ \S+ HTTP/\d", re.IGNORECASE)
+
+
+class Machine:
+    """The protocol for one connection. See the module's text."""
+
+    def __init__(
+        self,
+        session: SMTPSession,
+        options: Options,
+        application: Application,
+        connected: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`connected()` is called once, when it is settled who the client is."""
+        self.session = session
+        self.options = options
+        self.application = application
+        self.authentication: Authentication | None = None
+        self.auth_failures = 0
+        self.verb = ""
+        """The command that is being run."""
+        self._connected: Callable[[], None] | None = connected
+        self._bad_commands = 0
+        self._unauthenticated_commands = 0
+        # Settled by the connection's own address: XCLIENT must not open a door to itself.
+        self.xclient_allowed = is_trusted(session.remote_address, options.use_xclient)
+        self.xforward_allowed = is_trusted(session.remote_address, options.use_xforward)
+
+    # --- what the owner of the wire calls --------------------------------------------------
+
+    def open(self) -> Reply:
+        """The client has connected: the greeting, or the refusal after which it closes."""
+        try:
+            self.application.call("on_connect", self.session)
+        except SMTPError as error:
+            return _refuse_connection(error)
+        except Defect:
+            return closing(replies.DEFECT.lines[0], "4.3.0")
+        if not (self.xclient_allowed and "XCLIENT" not in self.options.disabled_commands):
+            self.announce()
+        return self.greeting()
+
+    def feed(self, line: bytes) -> Reply:
+        """The reply to a line of the client's, which comes without its line end."""
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError:
+            text = None
+        if self.authentication is not None:
+            # What is no UTF-8 is no base64 either.
+            reply = self.authentication.respond("!" if text is None else text)
+        elif text is None:
+            reply = bad(500, "Error: command is not UTF-8")
+        else:
+            reply = self._command(text)
+        if self.session.envelope.smtp_utf8:
+            reply = dataclasses.replace(reply, utf8=True)
+        return self._count(reply)
+
+    def reject(self, text: str) -> Reply:
+        """The reply to what is no line at all: one too long, or with a wrong end."""
+        self.authentication = None
+        return self._count(bad(500, text))
+
+    def receive(self, body: transaction.Body) -> list[Reply]:
+        """Hand a message to the application: one reply, in LMTP one for each recipient."""
+        utf8 = self.session.envelope.smtp_utf8
+        return [dataclasses.replace(reply, utf8=utf8) for reply in transaction.receive(self, body)]
+
+    def tls_approved(self, connection: object) -> bool:
+        """Whether the application, which may look at the TLS `connection`, lets the client in."""
+        return self.application.ask("on_secure", 550, "5.7.1", connection) is None
+
+    def tls_started(self, connection: object) -> bool:
+        """TLS is active: what was said in clear is forgotten (RFC 3207, section 4.2).
+
+        Returns whether the application lets the client in, as `tls_approved`.
+        """
+        session = self.session
+        session.secure = True
+        session.host_name_appears_as = None
+        session.opening_command = None
+        session.user = None
+        self.authentication = None
+        self.new_envelope()
+        return self.tls_approved(connection)
+
+    def line_limit(self, start: bytes) -> int:
+        """How long a line that begins with `start` may be, in octets, CRLF included."""
+        limit = self.options.max_command_length
+        if self.authentication is not None or start[:5].upper() == b"AUTH ":
+            return max(limit, LONGEST_RESPONSE)
+        return limit
+
+    # --- what the commands call ------------------------------------------------------------
+
+    def greeting(self) -> Reply:
+        """The first reply of a connection, and the one to XCLIENT."""
+        protocol = "LMTP" if self.options.lmtp else "ESMTP"
+        banner = f" {self.options.banner}" if self.options.banner else ""
+        return Reply(220, (f"{self.session.server_name} {protocol}{banner}",))
+
+    def new_envelope(self) -> None:
+        """End the transaction, if there is one."""
+        self.session.envelope = SMTPEnvelope()
+
+    def announce(self) -> None:
+        """It is settled who the client is: tell, once."""
+        connected, self._connected = self._connected, None
+        if connected is not None:
+            connected()
+
+    def offers(self, verb: str) -> bool:
+        """Whether the client may expect the command to work at all."""
+        allowed = {"XCLIENT": self.xclient_allowed, "XFORWARD": self.xforward_allowed}
+        return verb not in self.options.disabled_commands and allowed.get(verb, True)
+
+    def offered_commands(self) -> list[str]:
+        """The commands there are for this client."""
+        return [
+            verb
+            for verb, command in COMMANDS.items()
+            if self._speaks(command) and self.offers(verb)
+        ]
+
+    # --- a command -------------------------------------------------------------------------
+
+    def _command(self, line: str) -> Reply:
+        self.verb, _, argument = line.partition(" ")
+        self.verb = self.verb.upper()
+        argument = argument.strip(" \t")
+        if _HTTP_REQUEST.match(line):
+            return closing("Error: HTTP requests not allowed", "4.7.0")
+        if self.verb in self.options.disabled_commands:
+            return bad(502, "Error: command not implemented")
+        command = COMMANDS.get(self.verb)
+        if command is None or not self._speaks(command):
+            return bad(500, "Error: command not recognized")
+        refusal = self._out_of_order(command) or self._wrong_argument(command, argument)
+        if refusal is not None:
+            return refusal
+        try:
+            return command.run(self, argument)
+        except GrammarError as error:
+            return bad(error.code, error.message, error.enhanced)
+
+    def _speaks(self, command: Command) -> bool:
+        return command.lmtp if self.options.lmtp else command.smtp
+
+    @property
+    def _auth_missing(self) -> bool:
+        """Whether authentication is required, and has not been done."""
+        return (
+            self.session.user is None
+            and not self.options.auth_optional
+            and "AUTH" not in self.options.disabled_commands
+        )
+
+    def _out_of_order(self, command: Command) -> Reply | None:
+        """The refusal of a command that may not come yet, by its row in the table."""
+        options = self.options
+        if command.counted and self._auth_missing:
+            self._unauthenticated_commands += 1
+            limit = options.max_allowed_unauthenticated_commands
+            if limit is not None and self._unauthenticated_commands >= limit:
+                return closing("Error: too many unauthenticated commands", "4.7.0")
+        if command.after_hello and self.session.opening_command is None:
+            hello = "LHLO" if options.lmtp else "HELO/EHLO"
+            return bad(503, f"Error: send {hello} first")
+        if command.after_upgrade and options.needs_upgrade and not self.session.secure:
+            return bad(530, "Must issue a STARTTLS command first", "5.7.0")
+        if command.after_auth and self._auth_missing:
+            return bad(530, options.auth_required_message, "5.7.0")
+        return None
+
+    def _wrong_argument(self, command: Command, argument: str) -> Reply | None:
+        if command.argument is Argument.REQUIRED and not argument:
+            return bad(501, f"Error: {self.verb} needs an argument")
+        if command.argument is Argument.NONE and argument:
+            return bad(501, f"Error: {self.verb} takes no argument")
+        return None
+
+    def _count(self, reply: Reply) -> Reply:
+        """`reply`, unless it refuses one bad command too many in a row."""
+        if not reply.bad:
+            self._bad_commands = 0
+            return reply
+        self._bad_commands += 1
+        limit = self.options.max_bad_commands
+        if limit is not None and self._bad_commands >= limit:
+            return closing("Error: too many bad commands", "4.7.0")
+        return reply
+
+
+def _refuse_connection(error: SMTPError) -> Reply:
+    """The greeting that refuses: 554, or 421 where the client may try again.
+
+    Other codes are not for this place (RFC 5321, section 4.3.2).
+    """
+    wanted = replies.refusal(error, 554)
+    code = 421 if wanted.code < 500 else 554
+    return Reply(code, wanted.lines, wanted.enhanced, Next.CLOSE)

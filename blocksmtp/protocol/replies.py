@@ -1,0 +1,158 @@
+"""Replies: code, enhanced code and text, and how they stand on the wire.
+
+RFC 5321, section 4.2 (replies), RFC 2034 and RFC 3463 (enhanced codes), RFC 6531, section 3.7.4
+(text that is not ASCII).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from ..errors import SMTPError
+from ..text import one_line
+
+# A reply line with its CRLF (RFC 5321, section 4.5.3.1.5); a SASL challenge cannot be continued and
+# has a limit of its own (RFC 4954, section 4.1).
+LONGEST_LINE = 512
+LONGEST_CHALLENGE = 12288
+
+
+class Next(enum.Enum):
+    """What comes after a reply."""
+
+    COMMAND = enum.auto()
+    """The client's next command or SASL response."""
+    BODY = enum.auto()
+    """The message, up to its end mark."""
+    TLS = enum.auto()
+    """The TLS handshake."""
+    CLOSE = enum.auto()
+    """Nothing: the connection ends."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A reply to one command.
+
+    `lines` is the text, one element a line. `enhanced` is the status code of RFC 3463, None where
+    RFC 2034 wants none (greetings, EHLO, 3yz). `bad` tells that the command was unknown, malformed
+    or out of order, so that it counts against the client. `utf8` lets text go out in UTF-8.
+    """
+
+    code: int
+    lines: tuple[str, ...]
+    enhanced: str | None = None
+    then: Next = Next.COMMAND
+    bad: bool = False
+    utf8: bool = False
+
+    def encode(self, *, enhanced: bool = True) -> bytes:
+        """The reply as octets, with its status code if `enhanced`.
+
+        No text can break a line: control characters become spaces, and what is too long for one
+        line goes on in the next. Without `utf8` what is not ASCII becomes "?".
+        """
+        status = f"{self.enhanced} " if enhanced and self.enhanced else ""
+        charset = "utf-8" if self.utf8 else "ascii"
+        longest = LONGEST_CHALLENGE if self.code == 334 else LONGEST_LINE
+        room = longest - len(f"{self.code} {status}\r\n")
+        texts = [
+            piece
+            for line in self.lines
+            for piece in _pieces(one_line(line).encode(charset, "replace"), room)
+        ]
+        prefixes = [f"{self.code}-{status}".encode()] * (len(texts) - 1)
+        prefixes.append(f"{self.code} {status}".encode())
+        return b"".join(
+            prefix + text + b"\r\n" for prefix, text in zip(prefixes, texts, strict=True)
+        )
+
+
+def _pieces(text: bytes, room: int) -> list[bytes]:
+    """`text` in pieces of at most `room` octets, broken at spaces, never inside a character."""
+    pieces = []
+    while len(text) > room:
+        end = text.rfind(b" ", 1, room + 1)
+        if end < 0:
+            end = room
+            while text[end] & 0xC0 == 0x80:
+                end -= 1
+        pieces.append(text[:end])
+        text = text[end:].removeprefix(b" ")
+    return [*pieces, text]
+
+
+# The status code that goes with a reply code where nothing better is known.
+_USUAL_STATUS = {
+    214: "2.0.0",
+    220: "2.0.0",
+    221: "2.0.0",
+    235: "2.7.0",
+    250: "2.0.0",
+    252: "2.5.0",
+    421: "4.3.2",
+    450: "4.2.0",
+    451: "4.3.0",
+    452: "4.5.3",
+    454: "4.7.0",
+    500: "5.5.2",
+    501: "5.5.4",
+    502: "5.5.1",
+    503: "5.5.1",
+    504: "5.5.4",
+    521: "5.3.2",
+    530: "5.7.0",
+    534: "5.7.9",
+    535: "5.7.8",
+    538: "5.7.11",
+    550: "5.7.1",
+    551: "5.1.6",
+    552: "5.3.4",
+    553: "5.1.3",
+    554: "5.7.1",
+    555: "5.5.4",
+    556: "5.1.10",
+}
+
+
+def usual_status(code: int) -> str:
+    """The status code for a reply `code` about which nothing more is known (RFC 3463)."""
+    return _USUAL_STATUS.get(code, f"{code // 100}.0.0")
+
+
+def reply(code: int, text: str, enhanced: str | None = None) -> Reply:
+    """A reply after which the next command is read; after 421 the connection closes."""
+    then = Next.CLOSE if code == 421 else Next.COMMAND
+    return Reply(code, (text,), enhanced or usual_status(code), then)
+
+
+def bad(code: int, text: str, enhanced: str | None = None) -> Reply:
+    """The refusal of an unknown, malformed or out-of-order command."""
+    return Reply(code, (text,), enhanced or usual_status(code), bad=True)
+
+
+def closing(text: str, enhanced: str = "4.3.2") -> Reply:
+    """421: the connection ends (RFC 5321, section 3.8)."""
+    return Reply(421, (text,), enhanced, Next.CLOSE)
+
+
+def refusal(error: SMTPError, default_code: int, default_enhanced: str | None = None) -> Reply:
+    """The reply that a callback asked for by raising `error`.
+
+    Without a code of its own the error takes `default_code`, unless its enhanced code tells that
+    the failure is a temporary one.
+    """
+    code = error.response_code
+    enhanced = error.enhanced_code
+    if code is None:
+        code = default_code
+        if enhanced is not None and enhanced[0] != str(code)[0]:
+            code = 451 if enhanced[0] == "4" else 550
+        elif enhanced is None:
+            enhanced = default_enhanced
+    return reply(code, error.message, enhanced)
+
+
+DEFECT = reply(451, "Error: internal server error, try again later", "4.3.0")
+"""The answer where the application failed: nothing of the failure is shown."""

@@ -1,0 +1,172 @@
+"""The mail transaction: MAIL, RCPT, DATA, RSET, and what becomes of a message."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..errors import SMTPError
+from ..session import SMTPAddress, SMTPEnvelope
+from . import replies
+from .application import Defect
+from .grammar import GrammarError, parse_path
+from .parameters import mail_parameters, rcpt_parameters
+from .replies import Next, Reply, bad, reply
+
+if TYPE_CHECKING:
+    from .machine import Machine
+
+_TOO_BIG = reply(552, "Error: message exceeds fixed maximum message size", "5.3.4")
+_QUEUED = "OK: message queued"
+
+
+class Body(Protocol):
+    """What the machine needs of the message stream that it hands to `on_data`."""
+
+    @property
+    def stream(self) -> object:
+        """The file object for the callback."""
+
+    @property
+    def size_exceeded(self) -> bool:
+        """Whether the message is larger than allowed."""
+
+    @property
+    def failure(self) -> Exception | None:
+        """What a read raised; the message must not be acknowledged then."""
+
+    def discard(self) -> None:
+        """Read what is left of the message and forget it. Never raises: see `failure`."""
+
+
+def mail(machine: Machine, argument: str) -> Reply:
+    """MAIL FROM (RFC 5321, section 4.1.1.2)."""
+    session = machine.session
+    options = machine.options
+    if session.envelope.mail_from is not None:
+        return bad(503, "Error: nested MAIL command")
+    path = parse_path(argument, "FROM", lenient=options.lenient_address_parsing)
+    wanted = mail_parameters(path.parameters)
+    if path.internationalised and not wanted.smtp_utf8:
+        raise _needs_smtputf8()
+    if wanted.require_tls and not session.secure:
+        return bad(530, "Error: REQUIRETLS needs TLS", "5.7.10")
+    if options.size is not None and wanted.size is not None and wanted.size > options.size:
+        return _TOO_BIG
+    machine.announce()
+    session.envelope = SMTPEnvelope(
+        body_type=wanted.body_type,
+        smtp_utf8=wanted.smtp_utf8,
+        require_tls=wanted.require_tls,
+        dsn=wanted.dsn,
+    )
+    address = SMTPAddress(path.address, path.raw, wanted.args)
+    refusal = machine.application.ask("on_mail_from", 550, "5.7.1", address)
+    if refusal is not None:
+        machine.new_envelope()
+        return refusal
+    session.envelope.mail_from = address
+    return reply(250, "Accepted", "2.1.0")
+
+
+def rcpt(machine: Machine, argument: str) -> Reply:
+    """RCPT TO (RFC 5321, section 4.1.1.3)."""
+    envelope = machine.session.envelope
+    if envelope.mail_from is None:
+        return bad(503, "Error: need MAIL command")
+    path = parse_path(argument, "TO", lenient=machine.options.lenient_address_parsing)
+    wanted = rcpt_parameters(path.parameters)
+    if path.internationalised and not envelope.smtp_utf8:
+        raise _needs_smtputf8()
+    if len(envelope.rcpt_to) >= machine.options.max_recipients:
+        return reply(452, "Error: too many recipients", "4.5.3")
+    address = SMTPAddress(path.address, path.raw, wanted.args, wanted.dsn)
+    refusal = machine.application.ask("on_rcpt_to", 550, "5.1.1", address)
+    if refusal is not None:
+        return refusal
+    envelope.rcpt_to.append(address)
+    return reply(250, "Accepted", "2.1.5")
+
+
+def _needs_smtputf8() -> GrammarError:
+    """RFC 6531, section 3.5."""
+    return GrammarError("Error: internationalised address needs SMTPUTF8", 553, "5.6.7")
+
+
+def rset(machine: Machine, _argument: str) -> Reply:
+    """RSET (RFC 5321, section 4.1.1.5)."""
+    machine.new_envelope()
+    return reply(250, "Flushed")
+
+
+def data(machine: Machine, _argument: str) -> Reply:
+    """DATA (RFC 5321, section 4.1.1.4)."""
+    if not machine.session.envelope.rcpt_to:
+        return bad(503, "Error: need RCPT command")
+    return Reply(354, ("End data with <CR><LF>.<CR><LF>",), then=Next.BODY)
+
+
+def receive(machine: Machine, body: Body) -> list[Reply]:
+    """Hand a message to the application, and answer: one reply, in LMTP one a recipient.
+
+    The transaction is over then. Where the connection broke inside the message there is nothing to
+    answer, whatever the callback made of it.
+    """
+    recipients = machine.session.envelope.rcpt_to
+    lmtp = machine.session.lmtp
+
+    def check(result: Any) -> list[Reply]:
+        return _lmtp_replies(result, recipients) if lmtp else [_accepted(result)]
+
+    everyone = len(recipients) if lmtp else 1
+    try:
+        answers = machine.application.call(
+            "on_data",
+            body.stream,
+            machine.session,
+            check=check,
+            harmless=lambda error: error is body.failure,
+        )
+    except SMTPError as error:
+        answers = [replies.refusal(error, 450, "4.3.0")] * everyone
+    except Defect:
+        answers = [replies.DEFECT] * everyone
+    except ConnectionError:
+        answers = []
+    else:
+        if answers is None:
+            answers = check(None)
+    body.discard()
+    machine.new_envelope()
+    if isinstance(body.failure, SMTPError):
+        return [replies.refusal(body.failure, 550)] * everyone
+    if body.failure is not None:
+        return []
+    if body.size_exceeded:
+        answers = [answer if answer.code >= 400 else _TOO_BIG for answer in answers]
+    if any(answer.code < 400 for answer in answers):
+        machine.session.transaction += 1
+    return answers
+
+
+def _accepted(text: Any) -> Reply:
+    """250 with the text that a callback returned. Raises TypeError for another type."""
+    if text is not None and not isinstance(text, str):
+        raise TypeError(f"on_data returned {type(text).__name__}: not None or str")
+    return reply(250, text or _QUEUED, "2.6.0")
+
+
+def _lmtp_replies(result: Any, recipients: Sequence[SMTPAddress]) -> list[Reply]:
+    """One reply a recipient (RFC 2033, section 4.2). Raises TypeError or ValueError."""
+    if result is None or isinstance(result, str):
+        return [_accepted(result)] * len(recipients)
+    if isinstance(result, Mapping):
+        result = [result.get(recipient.address) for recipient in recipients]
+    if not isinstance(result, (list, tuple)):
+        raise TypeError(f"on_data returned {type(result).__name__}: not a text, list or mapping")
+    if len(result) != len(recipients):
+        raise ValueError(f"on_data returned {len(result)} results for {len(recipients)} recipients")
+    return [
+        replies.refusal(entry, 450, "4.3.0") if isinstance(entry, SMTPError) else _accepted(entry)
+        for entry in result
+    ]

@@ -1,0 +1,314 @@
+"""SMTPServer: options, callbacks, listeners, events, and the way it closes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .host import Host
+from .listener import Listener
+from .options import CALLBACKS, Options, callback, from_keywords
+from .wire.sockets import UnixPath, tcp_sockets, unix_socket
+
+if TYPE_CHECKING:
+    from .session import SMTPSession
+
+_Server = TypeVar("_Server", bound="SMTPServer")
+
+# socketserver's own 5 makes clients hang for seconds in a burst.
+BACKLOG = 1024
+
+
+class SMTPServer:
+    """An SMTP or LMTP server; one thread a connection, plain blocking callbacks.
+
+    Options are keywords, under their Python names or those of the JavaScript packages bun-smtp and
+    smtp-server; the README lists them. Callbacks are options too, or are assigned to the instance,
+    or defined in a subclass. Raises TypeError and ValueError for options that are none.
+    """
+
+    on_connect: Callable[..., Any] | None = None
+    on_secure: Callable[..., Any] | None = None
+    on_auth: Callable[..., Any] | None = None
+    on_mail_from: Callable[..., Any] | None = None
+    on_rcpt_to: Callable[..., Any] | None = None
+    on_data: Callable[..., Any] | None = None
+    on_close: Callable[..., Any] | None = None
+    callback_context: Callable[[SMTPSession], AbstractContextManager[Any]] | None = None
+
+    def __init__(self, **options: Any) -> None:
+        self.options = from_keywords(Options, options)
+        for name in CALLBACKS:
+            given = getattr(self.options, name)
+            # Assigned even if it is the subclass's own: assignment checks.
+            if given is not None:
+                setattr(self, name, given)
+            else:
+                callback(name, getattr(self, name))
+        self._host = Host(self.options, self)
+        self._changed = self._host.changed
+        self._listeners: list[Listener] = []
+        self._closer: threading.Thread | None = None
+        self._closed = False
+        self._close_deadline = float("inf")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in CALLBACKS:
+            value = callback(name, value)
+        super().__setattr__(name, value)
+
+    # --- listening -------------------------------------------------------------------------
+
+    def listen(
+        self: _Server,
+        port: int | str | os.PathLike[str] = 0,
+        host: str | None = None,
+        *,
+        secure: bool | None = None,
+        sock: socket.socket | None = None,
+        mode: int | None = None,
+        backlog: int = BACKLOG,
+    ) -> _Server:
+        """Bind, and accept clients in a background thread. May be called more than once.
+
+        `port` is a TCP port, 0 for a free one, or the path of a Unix socket, whose permissions
+        `mode` sets. `host` None is every interface, IPv6 and IPv4. `sock` is a socket that is bound
+        already; it is the server's from now on. `secure` None takes the option of that name.
+
+        Returns the server. Raises OSError when it cannot bind, RuntimeError after `close`.
+        """
+        if self._closer is not None:
+            raise RuntimeError("the server is closed")
+        secure = self.options.secure if secure is None else secure
+        self._prepare_tls(secure)
+        listeners = self._bind(port, host, secure, sock, mode, backlog)
+        with self._changed:
+            closed = self._closer is not None
+            if not closed:
+                self._listeners.extend(listeners)
+                for listener in listeners:
+                    listener.thread.start()
+        if closed:
+            for listener in listeners:
+                listener.server_close()
+            raise RuntimeError("the server is closed")
+        for listener in listeners:
+            self._host.logger.info("listening on %s", listener.address)
+        if self.on_data is None:
+            self._host.logger.warning("no on_data: messages are accepted and thrown away")
+        self._host.emit("listening")
+        return self
+
+    def _prepare_tls(self, secure: bool) -> None:
+        """Have the contexts ready before the first client comes, if one may need them."""
+        needed = secure or "STARTTLS" not in self.options.disabled_commands
+        if needed and self._host.tls.contexts().self_signed:
+            self._host.logger.warning(
+                "no certificate given: using a self-signed one, made just now, "
+                "which clients have no reason to trust"
+            )
+
+    def _bind(
+        self,
+        port: int | str | os.PathLike[str],
+        host: str | None,
+        secure: bool,
+        sock: socket.socket | None,
+        mode: int | None,
+        backlog: int,
+    ) -> list[Listener]:
+        file: UnixPath | None = None
+        if sock is not None:
+            sock.listen(backlog)
+            sockets = [sock]
+        elif isinstance(port, int):
+            if mode is not None:
+                raise ValueError("mode is for a Unix socket")
+            sockets = tcp_sockets(host, port, backlog)
+        else:
+            if host is not None:
+                raise ValueError("a Unix socket has no host")
+            unix, file = unix_socket(os.fspath(port), mode, backlog)
+            sockets = [unix]
+        return [Listener(self._host, bound, secure=secure, file=file) for bound in sockets]
+
+    @property
+    def addresses(self) -> list[tuple[str, int] | str]:
+        """What the server listens on: (host, port), or the path of a Unix socket."""
+        return [listener.address for listener in self._listeners]
+
+    @property
+    def address(self) -> tuple[str, int] | str | None:
+        """The first of `addresses`; None before `listen`."""
+        return self._listeners[0].address if self._listeners else None
+
+    @property
+    def port(self) -> int | None:
+        """The port of `address`; None before `listen`, and for a Unix socket."""
+        address = self.address
+        return address[1] if isinstance(address, tuple) else None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the server is closed, or for `timeout` seconds; whether it is closed."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._closed, timeout)
+
+    def serve_forever(
+        self,
+        port: int | str | os.PathLike[str] = 0,
+        host: str | None = None,
+        *,
+        secure: bool | None = None,
+        sock: socket.socket | None = None,
+        mode: int | None = None,
+        backlog: int = BACKLOG,
+    ) -> None:
+        """`listen`, then `wait`. In the main thread SIGINT and SIGTERM close the server.
+
+        A second signal closes it without waiting for the clients.
+        """
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        with _stopped_by_signals(self) if in_main_thread else contextlib.nullcontext():
+            self.listen(port, host, secure=secure, sock=sock, mode=mode, backlog=backlog)
+            self.wait()
+
+    # --- closing ---------------------------------------------------------------------------
+
+    def close(self, timeout: float | None = None) -> None:
+        """Stop accepting, let commands and messages in progress finish, then return.
+
+        Idle clients get 421 at once; what is not done after `timeout` seconds (None: the option
+        `close_timeout`) is broken off, and a callback that outlasts that is waited for. Idempotent;
+        callable from any thread, from a callback (then it waits for nothing), and from a signal
+        handler.
+        """
+        seconds = self.options.close_timeout if timeout is None else timeout
+        this_thread = threading.current_thread()
+        with self._changed:
+            self._close_deadline = min(self._close_deadline, time.monotonic() + seconds)
+            first = self._closer is None
+            if first:
+                self._closer = this_thread
+            # Whoever closes already looks at the new deadline.
+            self._changed.notify_all()
+            in_callback = this_thread in self._host.connections.values()
+        if first:
+            self._stop_accepting()
+            if in_callback:
+                threading.Thread(target=self._finish, name="blocksmtp close").start()
+            else:
+                self._finish()
+        elif not in_callback and self._closer is not this_thread:
+            # In a signal handler that interrupted the closing itself there is nothing to wait for.
+            self.wait()
+
+    def _stop_accepting(self) -> None:
+        self._host.wake_up.call()
+        for listener in self._listeners:
+            if listener.thread is not threading.current_thread():
+                listener.thread.join()
+            listener.server_close()
+        with self._changed:
+            connections = list(self._host.connections)
+        for connection in connections:
+            connection.interrupt()
+
+    def _finish(self) -> None:
+        """Wait for the connections, break off those that take too long, and give all back."""
+        host = self._host
+        with self._changed:
+            threads = list(host.connections.values())
+            while host.connections:
+                remaining = self._close_deadline - time.monotonic()
+                if remaining <= 0:
+                    break
+                self._changed.wait(remaining)
+            late = list(host.connections)
+        for connection in late:
+            connection.abort()
+        for thread in threads:
+            thread.join()
+        for listener in self._listeners:
+            listener.join_ended()
+        host.wake_up.close()
+        host.logger.info("closed")
+        host.emit("close")
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def __enter__(self: _Server) -> _Server:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def connections(self) -> list[SMTPSession]:
+        """The sessions that are live at this moment."""
+        with self._changed:
+            return [connection.session for connection in self._host.connections]
+
+    def update_secure_context(self, **tls_options: Any) -> None:
+        """Replace certificates, keys, CA and the SNI table for handshakes from now on.
+
+        Takes the TLS options of the constructor, in either spelling; what is not given stays.
+        Raises TypeError or ValueError, and changes nothing, where one is invalid.
+        """
+        self._host.tls.update(tls_options)
+
+    # --- events ----------------------------------------------------------------------------
+
+    def on(self, event: str, listener: Callable[..., Any]) -> Callable[..., Any]:
+        """Call `listener` at each "listening", "connect", "error" or "close"; returns it."""
+        self._host.events.add(event, listener)
+        return listener
+
+    def once(self, event: str, listener: Callable[..., Any]) -> Callable[..., Any]:
+        """Call `listener` at the next `event` only; returns it."""
+        self._host.events.add(event, listener, once=True)
+        return listener
+
+    def off(self, event: str, listener: Callable[..., Any]) -> None:
+        """Call `listener` no more."""
+        self._host.events.remove(event, listener)
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(server: SMTPServer) -> Iterator[None]:
+    """Close `server` on SIGINT and SIGTERM, on a second one without waiting for the clients.
+
+    A handler runs between any two instructions of the main thread, whatever it holds, so it leaves
+    the closing to other threads.
+    """
+    closers: list[threading.Thread] = []
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        timeout = 0 if closers else None
+        closer = threading.Thread(
+            target=server.close, args=(timeout,), name="blocksmtp close on signal"
+        )
+        closers.append(closer)
+        closer.start()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for closer in closers:
+            closer.join()

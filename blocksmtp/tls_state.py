@@ -1,0 +1,65 @@
+"""The TLS contexts of a server, and how they are replaced while it runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .options import Options, TLSOptions, names_of, to_fields
+
+if TYPE_CHECKING:
+    from .wire.tls_context import SecureContexts
+
+_TLS_NAMES = {row.name for row in dataclasses.fields(TLSOptions)}
+_SPELLINGS = {
+    keyword: name
+    for keyword, name in names_of(Options).items()
+    if name in _TLS_NAMES or name == "sni_options"
+}
+
+
+class TLSState:
+    """Holds the contexts for new handshakes. What is replaced lives on in older connections."""
+
+    def __init__(self, options: Options) -> None:
+        """Raises ValueError for certificates or keys that are no good."""
+        self._lock = threading.Lock()
+        self._server_name = options.name
+        self._given = {name: getattr(options, name) for name in _TLS_NAMES}
+        self._sni_options: Mapping[str, TLSOptions] = options.sni_options
+        self._contexts: SecureContexts | None = None
+        if self._sni_options or any(value is not None for value in self._given.values()):
+            # What is wrong with them shall show now, not with the first client.
+            self._contexts = self._build(self._given, self._sni_options)
+
+    def contexts(self) -> SecureContexts:
+        """The contexts for a handshake; made now, with a certificate of their own, if need be."""
+        with self._lock:
+            if self._contexts is None:
+                self._contexts = self._build(self._given, self._sni_options)
+            return self._contexts
+
+    def update(self, tls_options: Mapping[str, Any]) -> None:
+        """Replace what is given, in either spelling; the rest stays.
+
+        Raises TypeError or ValueError, and changes nothing, where something is invalid.
+        """
+        given = to_fields(_SPELLINGS, tls_options)
+        if "cert" in given:
+            # The key of the old certificate would not fit; the new one may be in the same file.
+            given.setdefault("key", None)
+        with self._lock:
+            checked = Options(sni_options=given.pop("sni_options", self._sni_options))
+            fields = {**self._given, **given}
+            self._contexts = self._build(fields, checked.sni_options)
+            self._given, self._sni_options = fields, checked.sni_options
+
+    def _build(
+        self, fields: Mapping[str, Any], sni_options: Mapping[str, TLSOptions]
+    ) -> SecureContexts:
+        # Imported where it is needed, to keep `import blocksmtp` light.
+        from .wire.tls_context import SecureContexts
+
+        return SecureContexts.build(TLSOptions(**fields), sni_options, self._server_name)

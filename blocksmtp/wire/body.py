@@ -1,0 +1,119 @@
+"""A message on its way in: where its octets come from, and every limit they meet."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from ..errors import ClientTooSlow, SMTPError
+from .dot_stuffing import DotDecoder
+from .reader import Reader
+from .stream import DataStream
+
+
+class Pace:
+    """Reads body octets, and notices a client that sends too few of them.
+
+    In every `window` seconds of waiting for the client `rate` octets a second must come; 0: any
+    number will do. A window without an octet is too slow in any case.
+    """
+
+    def __init__(self, reader: Reader, window: float, rate: int) -> None:
+        self._reader = reader
+        self._window = window
+        self._rate = rate
+        self._waited = 0.0
+        self._received = 0
+
+    def read_some(self) -> bytes:
+        """The next octets. Raises ClientTooSlow and ClientGone."""
+        behind = self._received < self._rate * self._window
+        # A client that is fast enough never gets here with much of the window gone.
+        seconds = self._window - self._waited if behind else self._window
+        started = time.monotonic()
+        octets = self._reader.read_some(max(seconds, 0.001))
+        self._waited += time.monotonic() - started
+        self._received += len(octets)
+        if self._waited >= self._window:
+            if self._received < self._rate * self._waited:
+                raise ClientTooSlow(f"less than {self._rate} octets a second")
+            self._waited, self._received = 0.0, 0
+        return octets
+
+
+class MessageBody:
+    """The message that follows DATA.
+
+    `stream` is for the application. `failure` is what a read of it raised, None where the message
+    arrived whole: then, and only then, may it be acknowledged.
+    """
+
+    def __init__(self, pace: Pace, reader: Reader, bare_newline: str, size: int | None) -> None:
+        """`bare_newline` is the policy; `size` the largest message in octets, None for any."""
+        self._pace = pace
+        self._reader = reader
+        self._refuse_bare_newline = bare_newline == "reject"
+        self._decoder = DotDecoder(bare_newline)
+        self._room = size
+        self.size_exceeded = False
+        self.discarded = 0
+        self.failure: Exception | None = None
+        self.stream = DataStream(self)
+
+    def next_piece(self) -> bytes:
+        """The next octets of the message for the application, b"" at its end.
+
+        Where the message is larger than allowed the end comes at the limit, after the rest has been
+        thrown away. Raises `failure`.
+        """
+        if self.failure is not None:
+            raise self.failure
+        if self.size_exceeded:
+            self._discard_rest()
+            return b""
+        piece = self._decode_some()
+        if self._refuse_bare_newline and self._decoder.bare_newline:
+            self.discarded += len(piece)
+            self.failure = SMTPError("Error: message contains bare CR or LF", 550, "5.6.11")
+            raise self.failure
+        if self._room is not None:
+            if len(piece) > self._room:
+                self.size_exceeded = True
+                self.discarded += len(piece) - self._room
+                piece = piece[: self._room]
+            self._room -= len(piece)
+            if self.size_exceeded and not piece:
+                self._discard_rest()
+        return piece
+
+    def discard(self) -> None:
+        """Throw away what the application did not read, and end its stream for good.
+
+        Never raises; a connection that breaks meanwhile is in `failure`.
+        """
+        self.discarded += self.stream.end()
+        # `failure` keeps what is raised here.
+        with contextlib.suppress(ConnectionError, SMTPError):
+            while self.failure is None and (piece := self.next_piece()):
+                self.discarded += len(piece)
+        if not isinstance(self.failure, ConnectionError):
+            with contextlib.suppress(ConnectionError):
+                self._discard_rest()
+
+    def _discard_rest(self) -> None:
+        while not self._decoder.ended:
+            self.discarded += len(self._decode_some())
+
+    def _decode_some(self) -> bytes:
+        """The next octets of the message, b"" at its end only."""
+        piece = b""
+        while not piece and not self._decoder.ended:
+            try:
+                octets = self._pace.read_some()
+            except ConnectionError as error:
+                self.failure = error
+                raise
+            piece = self._decoder.feed(octets)
+            if self._decoder.ended:
+                self._reader.give_back(self._decoder.rest)
+        return piece

@@ -1,0 +1,114 @@
+"""The buffered reader of a connection: lines for the dialogue, octets in bulk for bodies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from ..errors import ClientGone, ClientTooSlow
+from .transport import Transport
+
+# Every line this short is within the limit; only longer ones need to be asked for theirs.
+_SURELY_SHORT = 512
+_LINE_READ = 16_384
+# Below 128 KiB, where each call would cost the C library a mapping of memory.
+_BODY_READ = 65_536
+
+
+class LineTooLong(Exception):
+    """A line was longer than allowed; it has been read up to its end, and thrown away."""
+
+
+class Reader:
+    """Reads from a transport through a buffer.
+
+    `before_wait` is called before every read from the transport: the moment to flush replies.
+    `idle_seconds` bound each wait, `line_seconds` a line from its first octet to its end.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        before_wait: Callable[[], None],
+        idle_seconds: float,
+        line_seconds: float,
+    ) -> None:
+        self._transport = transport
+        self._before_wait = before_wait
+        self._idle_seconds = idle_seconds
+        self._line_seconds = line_seconds
+        self._buffer = b""
+        self._position = 0
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing has been received that has not been handed out."""
+        return self._position >= len(self._buffer)
+
+    def readline(self, limit: Callable[[bytes], int]) -> bytes:
+        """The next line, LF included. `limit(line)` is how long the line may be, in octets.
+
+        Raises LineTooLong, ClientTooSlow, ClientGone (also at the end of the stream), and
+        ServerClosing when the server closes while this waits.
+        """
+        start = self._position
+        end = self._buffer.find(b"\n", start) + 1
+        if end:
+            line = self._buffer[start:end]
+            self._position = end
+        else:
+            line = self._receive_line(limit)
+        if len(line) > _SURELY_SHORT and len(line) > limit(line):
+            raise LineTooLong
+        return line
+
+    def _receive_line(self, limit: Callable[[bytes], int]) -> bytes:
+        """The next line, which is not in the buffer yet. Too long a one is returned cut short."""
+        line = self._buffer[self._position :]
+        self._buffer, self._position = b"", 0
+        deadline = time.monotonic() + self._line_seconds if line else None
+        too_long = False
+        while True:
+            if not too_long and len(line) > _SURELY_SHORT:
+                too_long = len(line) > limit(line)
+            chunk = self._receive_some(deadline)
+            if deadline is None:
+                deadline = time.monotonic() + self._line_seconds
+            end = chunk.find(b"\n") + 1
+            if not too_long:
+                line += chunk[:end] if end else chunk
+            if end:
+                self._buffer, self._position = chunk, end
+                return line
+
+    def _receive_some(self, deadline: float | None) -> bytes:
+        seconds = self._idle_seconds
+        if deadline is not None:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                raise ClientTooSlow(f"a line took longer than {self._line_seconds:.3g} seconds")
+            seconds = min(seconds, remaining)
+        self._before_wait()
+        chunk = self._transport.receive(_LINE_READ, seconds, interruptible=True)
+        if not chunk:
+            raise ClientGone("the client closed the connection")
+        return chunk
+
+    def read_some(self, seconds: float) -> bytes:
+        """Whatever has been received, else what comes within so many seconds; not interruptible.
+
+        Raises ClientTooSlow and ClientGone (also at the end of the stream).
+        """
+        if not self.empty:
+            octets = self._buffer[self._position :]
+            self._buffer, self._position = b"", 0
+            return octets
+        self._before_wait()
+        octets = self._transport.receive(_BODY_READ, seconds, interruptible=False)
+        if not octets:
+            raise ClientGone("the client closed the connection")
+        return octets
+
+    def give_back(self, octets: bytes) -> None:
+        """Put back what `read_some` returned too much. The buffer is empty then."""
+        self._buffer, self._position = octets, 0

@@ -1,0 +1,139 @@
+"""The message as the application reads it: a binary file object, fed from the connection."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from .body import MessageBody
+
+
+class DataStream(io.BufferedIOBase):
+    """A message, octet for octet as it was sent, dots unstuffed; readable once, from its start.
+
+    It needs no more memory than the pieces that are asked for. A read raises ConnectionError when
+    the connection breaks inside the message, or when the client is too slow, and SMTPError when the
+    message is refused for a bare newline.
+    """
+
+    def __init__(self, body: MessageBody) -> None:
+        super().__init__()
+        self._body = body
+        self._piece = b""
+        self._position = 0
+        self._delivered = 0
+
+    @property
+    def byte_length(self) -> int:
+        """Octets of the message so far; all of them once it has ended.
+
+        What is thrown away, after `size` was passed or unread by the callback, counts as well.
+        """
+        return self._delivered + self._body.discarded
+
+    @property
+    def size_exceeded(self) -> bool:
+        """Whether the message has passed the option `size`; the stream ends there."""
+        return self._body.size_exceeded
+
+    def readable(self) -> bool:
+        """True: this can be read."""
+        return True
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """`size` octets, fewer only at the end of the message; all that is left by default."""
+        if size is None or size < 0:
+            pieces = [self._take(-1)]
+            while pieces[-1]:
+                pieces.append(self._take(-1))
+            return b"".join(pieces)
+        taken = self._take(size)
+        if len(taken) == size or not taken:
+            return taken
+        pieces, missing = [taken], size - len(taken)
+        while missing and (taken := self._take(missing)):
+            pieces.append(taken)
+            missing -= len(taken)
+        return b"".join(pieces)
+
+    def read1(self, size: int = -1, /) -> bytes:
+        """What is at hand, waiting only if that is nothing: at most `size` octets."""
+        return self._take(size)
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        """Fill `buffer`, with less only at the end of the message; how many octets."""
+        view = memoryview(buffer).cast("B")
+        filled = 0
+        while filled < len(view):
+            taken = self._take(len(view) - filled)
+            if not taken:
+                break
+            view[filled : filled + len(taken)] = taken
+            filled += len(taken)
+        return filled
+
+    def readinto1(self, buffer: Buffer, /) -> int:
+        """What is at hand, into `buffer`; how many octets."""
+        view = memoryview(buffer).cast("B")
+        taken = self._take(len(view))
+        view[: len(taken)] = taken
+        return len(taken)
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """The octets up to and with the next LF, at most `size` of them."""
+        self._check_open()
+        limit = -1 if size is None or size < 0 else size
+        start = self._position
+        end = self._piece.find(b"\n", start) + 1
+        if end and limit < 0:
+            self._position = end
+            self._delivered += end - start
+            return self._piece[start:end]
+        pieces: list[bytes] = []
+        while limit:
+            if not self._fill():
+                break
+            end = self._piece.find(b"\n", self._position) + 1
+            room = (end or len(self._piece)) - self._position
+            taken = self._take(room if limit < 0 else min(limit, room))
+            pieces.append(taken)
+            limit -= len(taken) if limit > 0 else 0
+            if taken.endswith(b"\n"):
+                break
+        return b"".join(pieces)
+
+    def end(self) -> int:
+        """Forget what has not been read yet; how many octets of it were at hand.
+
+        For the server, when the callback has returned.
+        """
+        left = len(self._piece) - self._position
+        self._piece, self._position = b"", 0
+        return left
+
+    def _take(self, size: int) -> bytes:
+        """Up to `size` octets (all at hand if negative), b"" at the end only."""
+        self._check_open()
+        if not size or not self._fill():
+            return b""
+        if self._position or 0 <= size < len(self._piece):
+            end = len(self._piece) if size < 0 else self._position + size
+            taken = self._piece[self._position : end]
+            self._position += len(taken)
+        else:
+            taken, self._piece = self._piece, b""
+        self._delivered += len(taken)
+        return taken
+
+    def _fill(self) -> bool:
+        """Have octets at hand, waiting for them; False at the end of the message."""
+        if self._position >= len(self._piece):
+            self._piece, self._position = self._body.next_piece(), 0
+        return bool(self._piece)
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
