@@ -30,7 +30,7 @@ ROOM_OF = {
     "protocol": "protocol",
     "wire": "wire",
     "resolver": "resolver",
-    **dict.fromkeys(("connection", "events", "host", "limits"), "connection"),
+    **dict.fromkeys(("connection", "dialogue", "events", "host", "limits"), "connection"),
     **dict.fromkeys(("listener", "tls_state"), "connection"),
     "server": "server",
     **dict.fromkeys(("__init__", "__main__", "cli", "contrib", "delivery", "testing"), "user"),
