@@ -1,14 +1,33 @@
-"""IP addresses as text: one spelling for each, and whether one is trusted."""
+"""IP addresses and host names as text: one spelling for each, who is trusted, what is a name."""
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .options import Network
 
 _IPV4_MAPPED_PREFIX = 96  # ::ffff:0:0/96 (RFC 4291, section 2.5.5.2)
+
+
+# Of a name's 255 octets (RFC 1035, section 2.3.4) one is the length of its first label, and one
+# that of the root.
+_LONGEST_HOSTNAME = 253
+# Letters, digits and hyphens (RFC 1123, section 2.1); underscores are in use against the rules.
+_HOST_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+
+
+def is_hostname(text: str) -> bool:
+    """Whether `text` is a host name (RFC 1123, section 2.1), underscores allowed.
+
+    No trailing dot. What ends in a number could be mistaken for an IPv4 address: it is no name.
+    """
+    if len(text) > _LONGEST_HOSTNAME:
+        return False
+    labels = text.split(".")
+    return not labels[-1].isdigit() and all(map(_HOST_LABEL.fullmatch, labels))
 
 
 def normalise_address(address: str) -> str:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from .addresses import normalise_address
+from .addresses import is_hostname, normalise_address
 
 if TYPE_CHECKING:
     import dns.message
 
 # More servers than this the system's own resolvers do not ask, either.
 _MOST_SERVERS = 3
-
-# Letters, digits and hyphens (RFC 1123, section 2.1); underscores are in use against the rules.
-_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 
 
 class Resolver(Protocol):
@@ -45,22 +41,11 @@ def client_hostname(ip: str, resolver: Resolver, report: Callable[[Exception], N
         for name in [found] if isinstance(found, str) else found or ():
             if isinstance(name, str):
                 hostname = str.__str__(name).removesuffix(".")
-                if _is_hostname(hostname):
+                if is_hostname(hostname):
                     return hostname
     except Exception as error:  # noqa: BLE001 - what a custom resolver raises is its own
         report(error)
     return f"[{ip}]"
-
-
-def _is_hostname(name: str) -> bool:
-    labels = name.split(".")
-    # RFC 1123, section 2.1: the last label of a host name is never a number, so that it is not
-    # taken for an IPv4 address.
-    return (
-        len(name) <= 253
-        and all(_LABEL.fullmatch(label) for label in labels)
-        and not labels[-1].isdigit()
-    )
 
 
 class ReverseResolver:

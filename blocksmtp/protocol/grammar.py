@@ -22,9 +22,6 @@ LONGEST_DOMAIN = 255
 LONGEST_LABEL = 63
 LONGEST_ADDRESS = 254
 
-# Of a name's 255 octets, one is the length of its first label and one that of the root.
-LONGEST_HOSTNAME = 253
-
 BAD_SENDER_SYNTAX = "5.1.7"
 BAD_RECIPIENT_SYNTAX = "5.1.3"
 BAD_SYNTAX = "5.5.2"
@@ -141,10 +138,6 @@ _PARAMETER = re.compile(rf"([{_LETTER_DIGIT}][{_LETTER_DIGIT}-]*)(?:=([!-<>-~{_N
 # hexchar        = ASCII "+" immediately followed by two upper case hexadecimal digits
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")
 _HEXCHARS = re.compile(r"(?:\+[0-9A-F]{2})+")
-
-# Host names are letters, digits and hyphens (RFC 1123, 2.1); underscores are in use against the
-# rules, and the resolver takes them too.
-_HOST_LABEL = re.compile(rf"[{_LETTER_DIGIT}_]+(?:-+[{_LETTER_DIGIT}_]+)*")
 
 _HELO_NAME = re.compile(r"[!-~]+")
 
@@ -340,19 +333,6 @@ def decode_hexchars(value: str) -> str:
 def _replace_hexchars(value: str, charset: str) -> str:
     # In runs, since a character of UTF-8 is more than one octet.
     return _HEXCHARS.sub(lambda run: bytes.fromhex(run[0].replace("+", "")).decode(charset), value)
-
-
-def is_hostname(text: str) -> bool:
-    """Whether `text` is a host name (RFC 1123, section 2.1), underscores allowed.
-
-    No trailing dot. What ends in a number could be mistaken for an IPv4 address: it is no name.
-    """
-    if len(text) > LONGEST_HOSTNAME:
-        return False
-    labels = text.split(".")
-    return not labels[-1].isdigit() and all(
-        len(label) <= LONGEST_LABEL and _HOST_LABEL.fullmatch(label) is not None for label in labels
-    )
 
 
 def parse_helo_name(argument: str) -> str:

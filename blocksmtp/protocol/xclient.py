@@ -9,11 +9,11 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
-from ..addresses import normalise_address
+from ..addresses import is_hostname, normalise_address
 from ..auth import XClientAuth
 from ..text import has_control_characters
 from .authentication import judge
-from .grammar import GrammarError, decode_xtext, is_hostname
+from .grammar import GrammarError, decode_xtext
 from .replies import Reply, bad, reply
 
 if TYPE_CHECKING:

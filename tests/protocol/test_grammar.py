@@ -13,12 +13,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from blocksmtp.addresses import is_hostname
 from blocksmtp.protocol import grammar
 from blocksmtp.protocol.grammar import (
     GrammarError,
     decode_hexchars,
     decode_xtext,
-    is_hostname,
     parse_helo_name,
     parse_path,
 )
