@@ -149,8 +149,8 @@ def refusal(error: SMTPError, default_code: int, default_enhanced: str | None = 
         code = default_code
         if enhanced is not None and enhanced[0] != str(code)[0]:
             code = 451 if enhanced[0] == "4" else 550
-        elif enhanced is None:
-            enhanced = default_enhanced
+    if enhanced is None and code == default_code:
+        enhanced = default_enhanced
     return reply(code, error.message, enhanced)
 
 
