@@ -80,7 +80,9 @@ class NameServer:
                 self.by_tcp += 1
                 for message in self._answer_tcp(dns.message.from_wire(wire)):
                     connection.sendall(len(message).to_bytes(2, "big") + message)
-                stream.read(1)  # until the client closes
+                # Until the client closes, by a reset where it left something unread.
+                with contextlib.suppress(ConnectionResetError):
+                    stream.read(1)
 
     def resolver(self, lifetime: float = 10.0) -> ReverseResolver:
         return ReverseResolver(lifetime, nameservers=["127.0.0.1"], port=self.port)
