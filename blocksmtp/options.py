@@ -208,7 +208,10 @@ def _sni_options(name: str, value: Any) -> dict[str, TLSOptions]:
         if not host or has_control_characters(host):
             raise ValueError(f"{name}: {host!r} is no host name")
         if isinstance(tls_options, Mapping):
-            tls_options = from_keywords(TLSOptions, tls_options, within=f"{name}[{host!r}]")
+            try:
+                tls_options = from_keywords(TLSOptions, tls_options)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"{name}[{host!r}]: {error}") from error
         _of_type(f"{name}[{host!r}]", tls_options, TLSOptions, "a mapping or TLSOptions")
         table[host.lower().rstrip(".")] = tls_options
     return table
@@ -365,23 +368,20 @@ def names_of(table: type) -> dict[str, str]:
     return spellings
 
 
-def to_fields(
-    spellings: Mapping[str, str], keywords: Mapping[str, Any], within: str = ""
-) -> dict[str, Any]:
+def to_fields(spellings: Mapping[str, str], keywords: Mapping[str, Any]) -> dict[str, Any]:
     """`keywords` under the names of their fields, milliseconds as seconds.
 
     Raises TypeError for an unknown option, naming the closest, and for one given twice.
     """
     found: dict[str, Any] = {}
-    where = f"{within}: " if within else ""
     for keyword, value in keywords.items():
         name = spellings.get(keyword)
         if name is None:
             close = difflib.get_close_matches(str(keyword), spellings, n=1, cutoff=0.0)
-            raise TypeError(f"{where}unknown option {keyword!r}; did you mean {close[0]!r}?")
+            raise TypeError(f"unknown option {keyword!r}; did you mean {close[0]!r}?")
         if name in found:
             first, second = (s for s in spellings if spellings[s] == name)
-            raise TypeError(f"{where}{first!r} and {second!r} are the same option: give one")
+            raise TypeError(f"{first!r} and {second!r} are the same option: give one")
         found[name] = _seconds_of(keyword, value) if keyword in _MILLISECONDS else value
     return found
 
@@ -391,6 +391,6 @@ def _seconds_of(keyword: str, milliseconds: Any) -> float:
     return float(milliseconds / 1000)
 
 
-def from_keywords(table: type[_Record], keywords: Mapping[str, Any], within: str = "") -> _Record:
+def from_keywords(table: type[_Record], keywords: Mapping[str, Any]) -> _Record:
     """A checked `table` from keywords in either spelling. Raises TypeError or ValueError."""
-    return table(**to_fields(names_of(table), keywords, within))
+    return table(**to_fields(names_of(table), keywords))
