@@ -82,7 +82,6 @@ class Listener(socketserver.ThreadingTCPServer):
             if error.errno in _EXHAUSTED:
                 self._wait_for_resources(error)
             return
-        self._exhausted = False
         try:
             self.process_request(request, client_address)
         except Exception as error:  # noqa: BLE001 - one client must not end the loop
@@ -105,7 +104,11 @@ class Listener(socketserver.ThreadingTCPServer):
         if not limits.enter():
             self._refuse(request, too_many_clients(self._host))
             return
-        connection = Connection(self._host, request, client_address, secure=self.secure)
+        try:
+            connection = Connection(self._host, request, client_address, secure=self.secure)
+        except BaseException:
+            limits.leave()
+            raise
         if not self._enter_address(connection):
             limits.leave()
             self._refuse(request, too_many_clients(self._host))
@@ -123,6 +126,8 @@ class Listener(socketserver.ThreadingTCPServer):
             self._leave(connection)
             self._refuse(request, too_many_clients(self._host))
             self._wait_for_resources(error)
+        else:
+            self._exhausted = False
 
     def _enter_address(self, connection: Connection) -> bool:
         """Count the client to its address, unless a proxy is still to tell it."""

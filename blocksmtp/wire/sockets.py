@@ -8,18 +8,36 @@ import os
 import socket
 import stat
 from dataclasses import dataclass
+from typing import Any
+
+# A free port of one address may be taken on the next; then another one is tried.
+_TRIES = 10
 
 
 def tcp_sockets(host: str | None, port: int, backlog: int) -> list[socket.socket]:
     """Listening sockets, one for each address of `host`, all on the same port.
 
     None is every interface, IPv6 and IPv4. Port 0 is one that is free. Raises OSError when an
-    address cannot be bound.
+    address cannot be bound, ValueError for a port that is none.
     """
-    if host is None:
+    if not 0 <= port <= 65535:
+        raise ValueError(f"port must be from 0 to 65535, not {port}")
+    if not host:
         return [_every_interface(port, backlog)]
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+    for _ in range(_TRIES - 1 if port == 0 and len(addresses) > 1 else 0):
+        try:
+            return _bound_to_all(addresses, port, backlog)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+    return _bound_to_all(addresses, port, backlog)
+
+
+def _bound_to_all(
+    addresses: list[tuple[socket.AddressFamily, tuple[Any, ...]]], port: int, backlog: int
+) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     unavailable: OSError | None = None
     with contextlib.ExitStack() as undo:
@@ -94,18 +112,17 @@ def unix_socket(path: str, mode: int | None, backlog: int) -> tuple[socket.socke
     A socket file that nobody listens on is replaced. Raises OSError when somebody does, or when the
     file is something else.
     """
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
+    with contextlib.ExitStack() as undo:
+        sock = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         _remove_stale(path)
         sock.bind(path)
+        file = UnixPath(path, _identity(path))
+        undo.callback(file.remove)
         # Nobody can connect before listen().
         if mode is not None:
             os.chmod(path, mode)
-        file = UnixPath(path, _identity(path))
         sock.listen(backlog)
-    except BaseException:
-        sock.close()
-        raise
+        undo.pop_all()
     return sock, file
 
 
