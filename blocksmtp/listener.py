@@ -143,8 +143,9 @@ class Listener(socketserver.ThreadingTCPServer):
         except Exception as error:  # noqa: BLE001 - a defect of ours; the others go on
             self._host.failure(error, "serving a client")
         finally:
-            self._leave(connection)
+            # First: who sees that the connection has ended finds the thread to join.
             self._ended.append(threading.current_thread())
+            self._leave(connection)
 
     def _leave(self, connection: Connection) -> None:
         connection.leave_address()
