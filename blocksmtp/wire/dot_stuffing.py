@@ -21,8 +21,8 @@ import re
 _END = b"\r\n.\r\n"
 _PARTS_OF_END = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
 
-# A line end of either kind, and the dot behind it unless it stands alone before a bare LF.
-_ANY_LINE_START = re.compile(rb"\r?\n(?:\.(?!\n))?")
+# The dot that begins a line, after either kind of line end, unless it is alone before a bare LF.
+_DOT_AT_LINE_START = re.compile(rb"\n\.(?!\n)")
 
 
 class DotDecoder:
@@ -35,7 +35,7 @@ class DotDecoder:
         self._held = b"\r\n"
         self._virtual = True
         # Tells which kinds of line ends it saw, across calls, at several GB a second. It notices a
-        # CR at the end of a call only with the next, but no piece ends in one.
+        # CR at the end of a call only with the next, but no message ends in one.
         self._line_ends = io.IncrementalNewlineDecoder(None, translate=False)
         self.ended = False
         """Whether the end mark has come."""
@@ -62,8 +62,10 @@ class DotDecoder:
         if not piece:
             return b""
         self._line_ends.decode(piece.decode("latin-1"))
-        if self._normalize and self.bare_newline:
-            piece = _ANY_LINE_START.sub(b"\r\n", piece)
+        # An LF that is held is a bare one, and a dot just before it may stand alone.
+        held_lf = self._held[:1] == b"\n"
+        if self._normalize and (held_lf or self.bare_newline):
+            piece = _normalized(piece + b"\n")[:-2] if held_lf else _normalized(piece)
         else:
             piece = piece.replace(b"\r\n.", b"\r\n")
         if self._virtual:
@@ -83,3 +85,9 @@ class DotDecoder:
             if octets.endswith(b"\n"):
                 return 1
         return 0
+
+
+def _normalized(piece: bytes) -> bytes:
+    # The dots first: afterwards a bare LF looks like any other line end.
+    piece = _DOT_AT_LINE_START.sub(b"\n", piece)
+    return piece.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
