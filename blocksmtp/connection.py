@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from . import resolver
-from .addresses import is_trusted, normalise_address
+from .addresses import is_hostname, is_trusted, normalise_address
 from .dialogue import Dialogue
 from .errors import (
     ClientGone,
@@ -247,8 +247,9 @@ class Connection:
         session = self.session
         session.secure = True
         session.tls_options = cipher_info(connection)
-        servername = connection.get_servername()
-        session.servername = servername.decode("ascii", "replace") if servername else None
+        # Whatever the client put there: only a host name is passed on.
+        servername = (connection.get_servername() or b"").decode("ascii", "replace")
+        session.servername = servername if is_hostname(servername) else None
 
 
 class _ProxySource:
