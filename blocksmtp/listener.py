@@ -157,7 +157,8 @@ class Listener(socketserver.ThreadingTCPServer):
         with contextlib.closing(request), contextlib.suppress(OSError):
             if not self.secure:
                 request.setblocking(False)
-                request.send(reply.encode())
+                enhanced = not self._host.options.hide_enhanced_status_codes
+                request.send(reply.encode(enhanced=enhanced))
                 request.shutdown(socket.SHUT_WR)
                 # Unread octets would make the kernel send a reset, which can eat the reply.
                 request.recv(65_536)
