@@ -13,7 +13,9 @@ import contextlib
 import os
 import socket
 import ssl
+from collections.abc import Iterator
 from types import TracebackType
+from typing import Any
 
 from blocksmtp import SMTPServer
 
@@ -208,6 +210,22 @@ def connect(
             client.close()
             raise
     return client
+
+
+@contextlib.contextmanager
+def serving(**options: Any) -> Iterator[SMTPServer]:
+    """A server on a free port of 127.0.0.1, which needs no AUTH and looks nothing up.
+
+    Without STARTTLS, for which it would have to make a certificate; `disabled_commands=()` has it.
+    """
+    defaults: dict[str, Any] = {
+        "name": "mx.example",
+        "auth_optional": True,
+        "disable_reverse_lookup": True,
+        "disabled_commands": ("STARTTLS",),
+    }
+    with SMTPServer(**{**defaults, **options}) as server:
+        yield server.listen(0, "127.0.0.1")
 
 
 def wait_until_idle(server: SMTPServer) -> None:
