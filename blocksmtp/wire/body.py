@@ -68,44 +68,39 @@ class MessageBody:
         """
         if self.failure is not None:
             raise self.failure
-        if self.size_exceeded:
-            self._discard_rest()
-            return b""
-        piece = self._decode_some()
-        if self._refuse_bare_newline and self._decoder.bare_newline:
-            self.discarded += len(piece)
-            self.failure = SMTPError("Error: message contains bare CR or LF", 550, "5.6.11")
-            raise self.failure
-        if self._room is not None:
-            if len(piece) > self._room:
-                self.size_exceeded = True
-                self.discarded += len(piece) - self._room
-                piece = piece[: self._room]
-            self._room -= len(piece)
-            if self.size_exceeded and not piece:
-                self._discard_rest()
-        return piece
+        while True:
+            piece = self._within_size(self._decode_some())
+            if piece or self._decoder.ended:
+                return piece
 
     def discard(self) -> None:
         """Throw away what the application did not read, and end its stream for good.
 
         Never raises; a connection that breaks meanwhile is in `failure`.
         """
-        self.discarded += self.stream.end()
-        # `failure` keeps what is raised here.
-        with contextlib.suppress(ConnectionError, SMTPError):
-            while self.failure is None and (piece := self.next_piece()):
+        self.stream.drop()
+        # `failure` keeps what is raised here; a bare newline does not end the message.
+        while not self._decoder.ended and not isinstance(self.failure, ConnectionError):
+            with contextlib.suppress(ConnectionError, SMTPError):
+                piece = self._within_size(self._decode_some())
                 self.discarded += len(piece)
-        if not isinstance(self.failure, ConnectionError):
-            with contextlib.suppress(ConnectionError):
-                self._discard_rest()
 
-    def _discard_rest(self) -> None:
-        while not self._decoder.ended:
-            self.discarded += len(self._decode_some())
+    def _within_size(self, piece: bytes) -> bytes:
+        """As much of `piece` as there is room for; the rest is thrown away."""
+        if self._room is None:
+            return piece
+        if len(piece) > self._room:
+            self.size_exceeded = True
+            self.discarded += len(piece) - self._room
+            piece = piece[: self._room]
+        self._room -= len(piece)
+        return piece
 
     def _decode_some(self) -> bytes:
-        """The next octets of the message, b"" at its end only."""
+        """The next octets of the message, b"" at its end only.
+
+        Raises `failure`, at the moment it comes.
+        """
         piece = b""
         while not piece and not self._decoder.ended:
             try:
@@ -116,4 +111,8 @@ class MessageBody:
             piece = self._decoder.feed(octets)
             if self._decoder.ended:
                 self._reader.give_back(self._decoder.rest)
+        if self._refuse_bare_newline and self._decoder.bare_newline and self.failure is None:
+            self.discarded += len(piece)
+            self.failure = SMTPError("Error: message contains bare CR or LF", 550, "5.6.11")
+            raise self.failure
         return piece

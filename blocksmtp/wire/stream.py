@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,7 +25,13 @@ class DataStream(io.BufferedIOBase):
         self._body = body
         self._piece = b""
         self._position = 0
-        self._delivered = 0
+        # Octets handed out before `_piece`; a counter of all would make each line cost more.
+        self._before = 0
+
+    @property
+    def name(self) -> str:
+        """What the standard library calls this where it names a file, as in "<stdin>"."""
+        return "<message>"
 
     @property
     def byte_length(self) -> int:
@@ -32,7 +39,7 @@ class DataStream(io.BufferedIOBase):
 
         What is thrown away, after `size` was passed or unread by the callback, counts as well.
         """
-        return self._delivered + self._body.discarded
+        return self._before + self._position + self._body.discarded
 
     @property
     def size_exceeded(self) -> bool:
@@ -41,6 +48,7 @@ class DataStream(io.BufferedIOBase):
 
     def readable(self) -> bool:
         """True: this can be read."""
+        self._check_open()
         return True
 
     def read(self, size: int | None = -1, /) -> bytes:
@@ -65,6 +73,7 @@ class DataStream(io.BufferedIOBase):
 
     def readinto(self, buffer: Buffer, /) -> int:
         """Fill `buffer`, with less only at the end of the message; how many octets."""
+        self._check_open()
         view = memoryview(buffer).cast("B")
         filled = 0
         while filled < len(view):
@@ -84,54 +93,53 @@ class DataStream(io.BufferedIOBase):
 
     def readline(self, size: int | None = -1, /) -> bytes:
         """The octets up to and with the next LF, at most `size` of them."""
+        if size is None or size < 0:
+            # A closed stream has nothing at hand.
+            start = self._position
+            end = self._piece.find(b"\n", start) + 1
+            if end:
+                self._position = end
+                return self._piece[start:end]
+            size = sys.maxsize
         self._check_open()
-        limit = -1 if size is None or size < 0 else size
-        start = self._position
-        end = self._piece.find(b"\n", start) + 1
-        if end and limit < 0:
-            self._position = end
-            self._delivered += end - start
-            return self._piece[start:end]
         pieces: list[bytes] = []
-        while limit:
-            if not self._fill():
-                break
+        while size and self._fill():
             end = self._piece.find(b"\n", self._position) + 1
             room = (end or len(self._piece)) - self._position
-            taken = self._take(room if limit < 0 else min(limit, room))
+            taken = self._take(min(size, room))
             pieces.append(taken)
-            limit -= len(taken) if limit > 0 else 0
+            size -= len(taken)
             if taken.endswith(b"\n"):
                 break
         return b"".join(pieces)
 
-    def end(self) -> int:
-        """Forget what has not been read yet; how many octets of it were at hand.
+    def close(self) -> None:
+        """Read no more. What is left of the message is thrown away when the callback returns."""
+        self.drop()
+        super().close()
 
-        For the server, when the callback has returned.
-        """
-        left = len(self._piece) - self._position
+    def drop(self) -> None:
+        """Throw away what is at hand, so that the next read needs the connection."""
+        self._body.discarded += len(self._piece) - self._position
+        self._before += self._position
         self._piece, self._position = b"", 0
-        return left
 
     def _take(self, size: int) -> bytes:
         """Up to `size` octets (all at hand if negative), b"" at the end only."""
         self._check_open()
         if not size or not self._fill():
             return b""
-        if self._position or 0 <= size < len(self._piece):
-            end = len(self._piece) if size < 0 else self._position + size
-            taken = self._piece[self._position : end]
-            self._position += len(taken)
-        else:
-            taken, self._piece = self._piece, b""
-        self._delivered += len(taken)
-        return taken
+        start, end = self._position, len(self._piece)
+        if 0 <= size < end - start:
+            end = start + size
+        self._position = end
+        return self._piece[start:end]
 
     def _fill(self) -> bool:
         """Have octets at hand, waiting for them; False at the end of the message."""
-        if self._position >= len(self._piece):
-            self._piece, self._position = self._body.next_piece(), 0
+        if self._position == len(self._piece):
+            self.drop()
+            self._piece = self._body.next_piece()
         return bool(self._piece)
 
     def _check_open(self) -> None:
