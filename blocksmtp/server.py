@@ -200,20 +200,37 @@ class SMTPServer:
             # Whoever closes already looks at the new deadline.
             self._changed.notify_all()
             in_callback = this_thread in self._host.connections.values()
-        if first:
+            accepts = any(listener.thread is this_thread for listener in self._listeners)
+        if not first:
+            # The server's own threads are waited for, and in a signal handler that interrupted the
+            # closing itself there is nothing to wait for.
+            if not in_callback and not accepts and self._closer is not this_thread:
+                self.wait()
+        elif accepts:
+            self._go_on_elsewhere(self._stop_accepting, self._finish)
+        else:
             self._stop_accepting()
             if in_callback:
-                threading.Thread(target=self._finish, name="blocksmtp close").start()
+                self._go_on_elsewhere(self._finish)
             else:
                 self._finish()
-        elif not in_callback and self._closer is not this_thread:
-            # In a signal handler that interrupted the closing itself there is nothing to wait for.
-            self.wait()
+
+    def _go_on_elsewhere(self, *steps: Callable[[], None]) -> None:
+        """Close in another thread, which may wait for this one."""
+
+        def go_on() -> None:
+            for step in steps:
+                step()
+
+        closer = threading.Thread(target=go_on, name="blocksmtp close")
+        with self._changed:
+            self._closer = closer
+        closer.start()
 
     def _stop_accepting(self) -> None:
         self._host.wake_up.call()
         for listener in self._listeners:
-            if listener.thread is not threading.current_thread():
+            if listener.thread.is_alive():
                 listener.thread.join()
             listener.server_close()
         with self._changed:
