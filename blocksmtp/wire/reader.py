@@ -8,8 +8,8 @@ from collections.abc import Callable
 from ..errors import ClientGone, ClientTooSlow
 from .transport import Transport
 
-# Every line this short is within the limit; only longer ones need to be asked for theirs.
-_SURELY_SHORT = 512
+# The limit of a line depends on how it begins: less of one is not judged before it is complete.
+_BEGINNING = 512
 _LINE_READ = 16_384
 # Below 128 KiB, where each call would cost the C library a mapping of memory.
 _BODY_READ = 65_536
@@ -58,7 +58,7 @@ class Reader:
             self._position = end
         else:
             line = self._receive_line(limit)
-        if len(line) > _SURELY_SHORT and len(line) > limit(line):
+        if len(line) > limit(line):
             raise LineTooLong
         return line
 
@@ -69,7 +69,7 @@ class Reader:
         deadline = time.monotonic() + self._line_seconds if line else None
         too_long = False
         while True:
-            if not too_long and len(line) > _SURELY_SHORT:
+            if not too_long and len(line) > _BEGINNING:
                 too_long = len(line) > limit(line)
             chunk = self._receive_some(deadline)
             if deadline is None:

@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +37,7 @@ def tcp_sockets(host: str | None, port: int, backlog: int) -> list[socket.socket
 
 
 def _bound_to_all(
-    addresses: list[tuple[socket.AddressFamily, tuple[Any, ...]]], port: int, backlog: int
+    addresses: Sequence[tuple[int, tuple[Any, ...]]], port: int, backlog: int
 ) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     unavailable: OSError | None = None

@@ -16,7 +16,7 @@ from typing import TypeVar
 from OpenSSL import SSL
 
 from ..errors import ClientGone, ClientTooSlow, HandshakeFailed, ServerClosing
-from .transport import WakeUp, abort, close, wait_readable
+from .transport import WakeUp, abort, close, milliseconds, wait_readable
 
 # OpenSSL hands out one record of 16 KiB at the most; more room would only be allocated in vain.
 _RECORD = 16_384
@@ -117,7 +117,7 @@ class TLSTransport:
         poll.register(self._sock, wanted)
         if interruptible:
             poll.register(self._wake_up, select.POLLIN)
-        ready = [descriptor for descriptor, _ in poll.poll(seconds * 1000)]
+        ready = [descriptor for descriptor, _ in poll.poll(milliseconds(seconds))]
         if self._wake_up.fileno() in ready:
             raise ServerClosing("the server is closing")
         return bool(ready)

@@ -24,6 +24,9 @@ from ..errors import ClientGone, ClientTooSlow, ServerClosing
 _LINGER_SECONDS = 0.5
 _LINGER_OCTETS = 262_144
 
+# poll() takes no more milliseconds than a C int holds: 24 days.
+_LONGEST_POLL = 2**31 - 1
+
 
 class WakeUp:
     """Tells every thread that polls it, once and for all, that the server is closing."""
@@ -56,7 +59,7 @@ class WakeUp:
             return True
         poll = select.poll()
         poll.register(self._reader, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
+        return bool(poll.poll(milliseconds(seconds)))
 
     def close(self) -> None:
         """Give the descriptors back, once nobody polls any more."""
@@ -145,17 +148,17 @@ class PlainTransport:
     def send(self, octets: bytes, seconds: float, total_seconds: float) -> None:
         """See Transport."""
         deadline = time.monotonic() + total_seconds
+        remaining = total_seconds
         view = memoryview(octets)
         try:
-            self._limit(socket.SO_SNDTIMEO, seconds)
             while view:
+                if remaining <= 0:
+                    raise BlockingIOError
+                self._limit(socket.SO_SNDTIMEO, min(seconds, remaining))
                 view = view[self.sock.send(view) :]
-                if view and time.monotonic() > deadline:
-                    raise ClientTooSlow(f"a reply was not taken in {total_seconds:.3g} seconds")
+                remaining = deadline - time.monotonic()
         except BlockingIOError:
-            raise ClientTooSlow(f"no reply was taken for {seconds:.3g} seconds") from None
-        except ClientTooSlow:
-            raise
+            raise ClientTooSlow("a reply was not taken in time") from None
         except OSError as error:
             raise ClientGone(str(error)) from error
 
@@ -189,12 +192,17 @@ class PlainTransport:
         close(self.sock, linger=linger)
 
 
+def milliseconds(seconds: float) -> float:
+    """`seconds` as poll() takes them."""
+    return min(seconds * 1000, _LONGEST_POLL)
+
+
 def wait_readable(sock: socket.socket, seconds: float, wake_up: WakeUp) -> bool:
     """Whether `sock` becomes readable; raises ServerClosing when the server closes first."""
     poll = select.poll()
     poll.register(wake_up, select.POLLIN)
     poll.register(sock, select.POLLIN)
-    ready = [descriptor for descriptor, _ in poll.poll(seconds * 1000)]
+    ready = [descriptor for descriptor, _ in poll.poll(milliseconds(seconds))]
     if wake_up.fileno() in ready:
         raise ServerClosing("the server is closing")
     return bool(ready)
