@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 
 _LISTENS = re.compile(r"[Ll]istening on (?:\('([^']+)', (\d+)\)|\[?([^\]]+?)\]?:(\d+) )")
@@ -20,8 +21,10 @@ _SECONDS = 30
 class Running:
     """A server process that says on standard output, or in its log, where it listens."""
 
-    def __init__(self, arguments: Sequence[str], *, log: bool = False) -> None:
-        """`log`: standard error is read together with standard output."""
+    def __init__(
+        self, arguments: Sequence[str], *, log: bool = False, folder: Path | None = None
+    ) -> None:
+        """`log`: standard error is read together with standard output. `folder`: to run in."""
         self.process = subprocess.Popen(
             arguments,
             stdin=subprocess.DEVNULL,
@@ -29,6 +32,7 @@ class Running:
             stderr=subprocess.STDOUT if log else subprocess.PIPE,
             text=True,
             encoding="utf-8",
+            cwd=folder,
         )
         self.output = ""
         """What has been read so far; all of it after `end`."""
