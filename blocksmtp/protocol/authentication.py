@@ -87,8 +87,9 @@ def auth(machine: Machine, argument: str) -> Reply:
         return bad(503, "Error: AUTH not allowed during a mail transaction")
     if not session.secure and not machine.options.allow_insecure_auth:
         return bad(538, "Error: Must issue a STARTTLS command first")
-    name, *rest = argument.split()
-    name = name.upper()
+    # At spaces only: other white space is no separator, and might leave not even a name.
+    name, *rest = filter(None, argument.split(" "))
+    name = name.upper() if name.isascii() else ""
     if len(rest) > 1:
         return bad(501, "Error: Syntax: AUTH mechanism [initial-response]")
     if name not in machine.options.auth_methods:

@@ -173,8 +173,9 @@ class Machine:
     # --- a command -------------------------------------------------------------------------
 
     def _command(self, line: str) -> Reply:
-        self.verb, _, argument = line.partition(" ")
-        self.verb = self.verb.upper()
+        verb, _, argument = line.partition(" ")
+        # Outside ASCII there are letters whose capital is an ASCII one: they are not the same word.
+        self.verb = verb.upper() if verb.isascii() else ""
         argument = argument.strip(" \t")
         if _HTTP_REQUEST.match(line):
             return closing("Error: HTTP requests not allowed", "4.7.0")

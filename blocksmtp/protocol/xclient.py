@@ -24,6 +24,7 @@ XFORWARD_ATTRIBUTES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE
 
 _UNKNOWN = ("[UNAVAILABLE]", "[TEMPUNAVAIL]")
 _LONGEST_VALUE = 255
+_LONGEST_PROTOCOL = 64
 
 _Attributes = dict[str, "str | None"]
 
@@ -35,6 +36,8 @@ def xclient(machine: Machine, argument: str) -> Reply:
     if machine.session.envelope.mail_from is not None:
         return bad(503, "Error: Mail transaction in progress")
     attributes = _parse(argument, XCLIENT_ATTRIBUTES)
+    if (attributes.get("PROTO") or "SMTP").upper() not in ("SMTP", "ESMTP", "LMTP"):
+        raise GrammarError("Error: Bad value of PROTO")
     session = machine.session
     before = dict(vars(session))
     _replace(machine, attributes)
@@ -85,7 +88,8 @@ def xforward(machine: Machine, argument: str) -> Reply:
 def _parse(argument: str, known: tuple[str, ...]) -> _Attributes:
     """The attributes of a command, all of them checked. Raises GrammarError."""
     attributes: _Attributes = {}
-    for word in argument.split():
+    # At spaces only: other white space is a bad character in a value, and makes no attribute.
+    for word in filter(None, argument.split(" ")):
         name, equals, encoded = word.partition("=")
         name = name.upper()
         if not equals or name not in known:
@@ -110,7 +114,8 @@ def _value(name: str, encoded: str) -> str | None:
         "PORT": value.isascii() and value.isdigit() and int(value) < 65536,
         "DESTPORT": value.isascii() and value.isdigit() and int(value) < 65536,
         "NAME": is_hostname(value),
-        "PROTO": value.upper() in ("SMTP", "ESMTP", "LMTP"),
+        # XFORWARD may name any protocol that the message came by.
+        "PROTO": len(value) <= _LONGEST_PROTOCOL,
         "SOURCE": value.upper() in ("LOCAL", "REMOTE"),
     }
     if not valid.get(name, True):
