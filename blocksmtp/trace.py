@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .session import SMTPSession
 
-# Everything that could end a header line, a comment or the value: shown as "?".
-_UNSAFE = re.compile(r"[^!-'*-\[\]-~]")
+# What is in no domain, address literal or cipher name: shown as "?". Clients say what they like in
+# HELO, and a quote or a semicolon would change what the rest of the header means.
+_UNSAFE = re.compile(r"[^A-Za-z0-9._:\[\]-]")
 
 
 def address_literal(address: str) -> str:
