@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .events import Events
 from .limits import ClientLimits
-from .logs import SessionLogger
+from .logs import ServerLogger, SessionLogger
 from .resolver import ReverseResolver
 from .tls_state import TLSState
 from .wire.transport import WakeUp
@@ -24,7 +24,7 @@ class Host:
     def __init__(self, options: Options, callbacks: Callbacks) -> None:
         self.options = options
         self.callbacks = callbacks
-        self.logger = options.logger
+        self.logger = ServerLogger(options.logger)
         self.limits = ClientLimits(options.max_clients, options.max_clients_per_address)
         self.resolver = options.resolver or ReverseResolver()
         self.tls = TLSState(options)

@@ -15,6 +15,13 @@ else:
     _Adapter = logging.LoggerAdapter
 
 
+class ServerLogger(_Adapter):
+    """For what belongs to no session: its records carry "-", which a formatter can show as well."""
+
+    def __init__(self, logger: Any) -> None:
+        super().__init__(logger, {"session_id": "-"})
+
+
 class SessionLogger(_Adapter):
     """Puts the session's id in front of each message, and as `session_id` into each record."""
 
