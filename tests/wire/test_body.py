@@ -298,6 +298,12 @@ def test_a_burst_does_not_pay_for_more_than_its_window(clock: Clock) -> None:
     assert clock.now - started <= 2 * 60
 
 
+def test_a_burst_does_not_pay_for_the_silence_after_it(clock: Clock) -> None:
+    started = clock.now
+    too_slow(paced(clock, b"x" * 30_000, *dripping(1, 59, 1000)))
+    assert clock.now - started <= 2 * 60
+
+
 def test_rate_nought_takes_any_drip(clock: Clock) -> None:
     body = paced(clock, *dripping(1, 59, 100), rate=0)
     assert len(body.stream.read()) == 102

@@ -278,7 +278,7 @@ def closed(stream: DataStream) -> None:
 
 
 def test_a_closed_stream() -> None:
-    body = message_body(*pieces_of(dot_stuffed(MESSAGE), 50))
+    body = message_body(*pieces_of(dot_stuffed(MESSAGE), 150))
     # Lines are at hand that must not be read any more.
     assert body.stream.readline() == b"From: a@client.example\r\n"
     with body.stream as stream:
