@@ -63,7 +63,8 @@ def mail(machine: Machine, argument: str) -> Reply:
     address = SMTPAddress(path.address, path.raw, wanted.args)
     refusal = machine.application.ask("on_mail_from", 550, "5.7.1", address)
     if refusal is not None:
-        machine.new_envelope()
+        # No transaction has begun, nor ended: what XFORWARD said is for the next MAIL.
+        session.envelope = SMTPEnvelope()
         return refusal
     session.envelope.mail_from = address
     return reply(250, "Accepted", "2.1.0")
@@ -112,7 +113,8 @@ def receive(machine: Machine, body: Body) -> list[Reply]:
     The transaction is over then. Where the connection broke inside the message there is nothing to
     answer, whatever the callback made of it.
     """
-    recipients = machine.session.envelope.rcpt_to
+    # As they are now: each is owed a reply, whatever the callback does to the envelope.
+    recipients = tuple(machine.session.envelope.rcpt_to)
     lmtp = machine.session.lmtp
 
     def check(result: Any) -> list[Reply]:
