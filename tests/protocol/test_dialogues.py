@@ -11,7 +11,9 @@ from blocksmtp.protocol.sasl import cram_md5
 from tests.dialogue_files import (
     CLEAR_WIRES,
     TLS_WIRES,
+    Mismatch,
     Scenario,
+    read,
     scenarios,
 )
 from tests.memory import at, octets, play
@@ -105,3 +107,98 @@ def test_a_client_that_does_not_wait_gets_the_same(scenario: Scenario, secure: b
 
 def test_there_are_dialogues() -> None:
     assert len(SCENARIOS) > 100
+
+
+# --- a dialogue that is wrong fails ------------------------------------------------------------
+
+HEAD = """# A dialogue for the tests of the tests.
+Options: auth_optional=True
+
+S: 220 mx.example.org ESMTP
+C: EHLO client
+S* 250
+"""
+RIGHT = (
+    HEAD
+    + """C: MAIL FROM:<alice@example.org>
+S: 250 2.1.0 Accepted
+A: on_mail_from <alice@example.org>
+C: QUIT
+S~ 221 2.*
+<closed>
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("220 mx", "220 my"),
+        ("S* 250", "S* 251"),
+        ("S* 250", "S: 250 mx.example.org Nice to meet you, localhost"),
+        ("S: 250 2.1.0 Accepted\n", ""),
+        ("S: 250 2.1.0 Accepted\n", "S: 250 2.1.0 Accepted\nS: 250 2.1.0 Accepted\n"),
+        ("S: 250 2.1.0 Accepted\n", "S~ 250.*\nS: 421 4.7.0 Bye\n"),
+        ("2.1.0 Accepted", "2.1.0 accepted"),
+        ("S~ 221 2.*", "S~ 221 2"),
+        ("C: QUIT", "C: NOOP"),
+        ("<closed>\n", ""),
+        ("<closed>", "C: NOOP\nS* 250"),
+        ("A: on_mail_from <alice@example.org>\n", "A: on_mail_from <bob@example.org>\n"),
+        ("C: QUIT", "A: on_rcpt_to <bob@example.org>\nC: QUIT"),
+        ("<closed>", "<handshake>"),
+    ],
+)
+def test_a_wrong_dialogue_fails(right: str, wrong: str) -> None:
+    play(read(RIGHT, "right"))
+    assert right in RIGHT
+    text = RIGHT.replace(right, wrong, 1)
+    with pytest.raises((Mismatch, ValueError)):
+        play(read(text, "wrong"))
+
+
+def test_a_defect_must_be_said() -> None:
+    text = HEAD.replace("\n\n", "\nCallbacks: on_mail_from=fail\n\n", 1)
+    with pytest.raises(Mismatch, match="defect RuntimeError"):
+        play(read(text + "C: MAIL FROM:<alice@example.org>\nS* 451\n", "silent"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("S: 220 mx", "no comment"),
+        ("# why\nC: EHLO", "the server speaks first"),
+        ("# why\nColour: red\nS: 220 mx", "unknown header 'Colour'"),
+        ("# why\nOnly: plain\nS: 220 mx", "a reason"),
+        ("# why\nOnly: pigeon -- it flies\nS: 220 mx", "some of the wires"),
+        ("# why\nOptions: size\nS: 220 mx", "not keywords"),
+        ("# why\nOptions: size=\nS: 220 mx", "not keywords"),
+        ("# why\nOptions: **size\nS: 220 mx", "not keywords"),
+        ("# why\nS: 220 mx\nOptions: size=1", "line 3: neither a line"),
+        ("# why\nS: 220 mx\n<closed>\nC: QUIT", "line 4: nothing follows"),
+    ],
+)
+def test_a_file_that_is_none(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read(text, "ill")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("C: NOOP", b"NOOP\r\n"),
+        ("C- NOOP", b"NOOP"),
+        ("C:", b"\r\n"),
+        ("C: ä ${\\xe4\\0\\r\\n\\t\\\\}", b"\xc3\xa4 \xe4\0\r\n\t\\\r\n"),
+        ("C: ${3*ab}${base64 \\0a\\0b}", b"abababAGEAYg==\r\n"),
+        ("C: $5 {x}", b"$5 {x}\r\n"),
+    ],
+)
+def test_what_the_client_writes(text: str, expected: bytes) -> None:
+    scenario = read(f"# why\nS: 220 mx\n{text}\n", "right")
+    assert scenario.turns[1].octets(b"") == expected
+
+
+def test_an_unknown_replacement() -> None:
+    with pytest.raises(ValueError, match="unknown"):
+        read("# why\nS: 220 mx\nC: ${what}\n", "wrong").turns[1].octets(b"")
