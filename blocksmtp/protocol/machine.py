@@ -148,8 +148,12 @@ class Machine:
         return Reply(220, (f"{self.session.server_name} {protocol}{banner}",))
 
     def new_envelope(self) -> None:
-        """End the transaction, if there is one."""
+        """End the transaction, if there is one.
+
+        What XFORWARD said was of that one message: the next comes from elsewhere.
+        """
         self.session.envelope = SMTPEnvelope()
+        self.session.x_forward = {}
 
     def announce(self) -> None:
         """It is settled who the client is: tell, once."""
