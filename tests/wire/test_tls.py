@@ -406,7 +406,9 @@ def test_aborted_while_it_waits(
 
 def test_aborted_while_it_sends(ends: Ends, thread: ThreadPoolExecutor) -> None:
     sending = thread.submit(ends.transport.send, b"x" * 50_000_000, 60.0, 60.0)
-    assert len(ends.client.sock.recv(1000)) == 1000
+    received = 0
+    while received < 100_000:  # More than the session tickets of TLS 1.3.
+        received += len(ends.client.sock.recv(1000))
     ends.transport.abort()
     assert isinstance(sending.exception(PATIENCE), ClientGone)
 
