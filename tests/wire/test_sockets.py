@@ -183,6 +183,23 @@ def test_a_port_that_is_free_on_one_address_only(
         assert descriptors() == before
 
 
+def test_another_failure_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    class Forbidden(socket.socket):
+        def bind(self, address: Any, /) -> None:
+            tried.append(address)
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    resolve(monkeypatch, "127.0.0.1", "127.0.0.2")
+    monkeypatch.setattr(socket, "socket", Forbidden)
+    before = descriptors()
+    with pytest.raises(PermissionError):
+        tcp_sockets("mx.example.org", 0, BACKLOG)
+    assert tried == [("127.0.0.1", 0)]
+    assert descriptors() == before
+
+
 def test_a_port_in_use(stack: ExitStack) -> None:
     (sock,) = kept(stack, tcp_sockets("127.0.0.1", 0, BACKLOG))
     before = descriptors()

@@ -585,6 +585,23 @@ def test_writing_that_wants_to_read_in_vain(wants: Wants) -> None:
         transport.send(b"12345", SHORT, SHORT)
 
 
+def test_sending_has_no_time_left(wants: Wants) -> None:
+    connection = Wanting(1, 1)
+    transport, _ = wants.transport(connection)
+    with pytest.raises(ClientTooSlow):
+        transport.send(b"12", SHORT, 0.0)
+    assert connection.sent == []
+
+
+@pytest.mark.parametrize(
+    "error", [SSL.ZeroReturnError(), SSL.SysCallError(-1, "Unexpected EOF")], ids=repr
+)
+def test_the_end_comes_while_sending(wants: Wants, error: Exception) -> None:
+    transport, _ = wants.transport(Wanting(2, error))
+    with pytest.raises(ClientGone):
+        transport.send(b"12345", SHORT, SHORT)
+
+
 def test_a_handshake_may_want_either(wants: Wants) -> None:
     transport, client = wants.transport(
         Wanting(SSL.WantReadError(), SSL.WantWriteError(), SSL.WantReadError(), None)
