@@ -307,6 +307,19 @@ def test_a_result_of_another_type_is_a_defect(value: Any) -> None:
         assert [type(error) for error in seen] == [TypeError]
 
 
+@pytest.mark.parametrize("name", ["on_connect", "on_secure", "on_mail_from", "on_rcpt_to"])
+@pytest.mark.parametrize("value", [False, "No, thank you", b"550"])
+def test_a_refusal_that_is_returned_is_a_defect(name: str, value: Any) -> None:
+    """Who meant to refuse shall not have accepted."""
+    with observed(**{name: lambda *arguments: value}) as (server, seen):
+        said = talk(server)
+        wait_until_idle(server)
+        if REPLIES[name]:
+            assert REPLIES[name] in said
+        assert "250 2.6.0 OK: message queued" not in said
+        assert {type(error) for error in seen} == {TypeError}
+
+
 def test_what_turns_out_to_be_asynchronous_is_a_defect() -> None:
     async def later() -> None:
         raise AssertionError("nobody runs this")
@@ -342,12 +355,17 @@ def test_the_error_of_a_read_is_no_defect(swallow: bool, caplog: pytest.LogCaptu
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-def test_an_error_of_the_application_over_a_broken_read_is_one() -> None:
+@pytest.mark.parametrize("explained", [True, False])
+def test_what_the_application_makes_of_a_broken_read(explained: bool) -> None:
+    """Raised from it, it says nothing new; beside it, it is a defect."""
+
     def on_data(stream: DataStream, session: SMTPSession) -> None:
         try:
             stream.read()
         except ConnectionError as error:
-            raise LookupError(SECRET) from error
+            if explained:
+                raise LookupError(SECRET) from error
+            raise LookupError(SECRET) from None
 
     with observed(on_data=on_data) as (server, seen):
         with connect(server) as client:
@@ -356,4 +374,4 @@ def test_an_error_of_the_application_over_a_broken_read_is_one() -> None:
             client.expect(354, "DATA")
             client.send("half of")
         wait_until_idle(server)
-        assert [type(error) for error in seen] == [LookupError]
+        assert [type(error) for error in seen] == ([] if explained else [LookupError])

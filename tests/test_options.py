@@ -212,7 +212,8 @@ UNLIMITED = [
 ]
 NUMBERS = [*UNLIMITED, "max_recipients", "max_command_length", "data_min_rate"]
 TIMES = ["socket_timeout", "command_timeout", "close_timeout", "greeting_delay"]
-SEQUENCES = ["auth_methods", "disabled_commands", "use_xclient", "use_xforward", "use_proxy"]
+TRUSTED = ["use_xclient", "use_xforward", "use_proxy"]
+SEQUENCES = ["auth_methods", "disabled_commands", *TRUSTED]
 CHOICES = ["bare_newline", "min_version", "max_version"]
 OCTETS = ["key", "cert", "ca", "passphrase", "session_id_context"]
 OTHERS = ["resolver", "sni_options", "logger"]
@@ -229,11 +230,13 @@ WRONG_TYPES: list[tuple[str, Any]] = [
     *((name, value) for name in TIMES for value in ("5", None, [5], True)),
     *((name, value) for name in SEQUENCES for value in ("PLAIN", b"PLAIN", 5, None)),
     *((name, value) for name in ("auth_methods", "disabled_commands") for value in ([1], [None])),
+    *((name, [value]) for name in TRUSTED for value in (None, 1, b"1234", True, ["192.0.2.1"])),
     *((name, value) for name in CHOICES for value in (1, True, ["TLSv1.2"])),
     *((name, value) for name in OCTETS for value in (1, True, ["text"])),
     *((name, value) for name in CALLBACKS for value in _any(1, "f", True, [])),
     *(("resolver", value) for value in (print, "8.8.8.8", 5, True)),
     *(("logger", value) for value in ("blocksmtp", None, print, True)),
+    ("logger", logging.LoggerAdapter(LOGGER, {})),
     *(
         ("sni_options", value)
         for value in _any([], "a.example", True, {1: {}}, {"a.example": "cert"})
@@ -279,7 +282,7 @@ ILL_VALUES: list[tuple[str, Any]] = [
     *((name, -1) for name in NUMBERS),
     *((name, -1) for name in TIMES),
     *((name, math.nan) for name in TIMES),
-    *((name, math.inf) for name in TIMES),
+    *((name, value) for name in TIMES for value in (math.inf, 10**400)),
     *((name, 0) for name in ("socket_timeout", "command_timeout")),
     *(
         (name, f"one{control}two")
@@ -292,13 +295,14 @@ ILL_VALUES: list[tuple[str, Any]] = [
     *(
         (name, [value])
         for name in ("use_xclient", "use_xforward", "use_proxy")
-        for value in ("localhost", "192.0.2.0/33", "2001:db8::/129", "192.0.2", "", None, "a\r\nb")
+        for value in ("localhost", "192.0.2.0/33", "2001:db8::/129", "192.0.2", "", "a\r\nb")
     ),
     *((name, "TLSv1.4") for name in ("min_version", "max_version")),
     *((name, "tlsv1.2") for name in ("min_version", "max_version")),
     *((name, "SSLv3") for name in ("min_version", "max_version")),
     ("bare_newline", "Normalize"),
     ("bare_newline", ""),
+    *((name, "\ud800") for name in ("passphrase", "session_id_context")),
     ("ciphers", ""),
     ("ciphers", "NO-SUCH-CIPHER"),
     ("ciphers", "HIGH\nLOW"),
@@ -328,9 +332,10 @@ def test_an_ill_value_is_a_value_error(name: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("keyword", MILLISECONDS)
-def test_negative_milliseconds_are_a_value_error(keyword: str) -> None:
-    with pytest.raises(ValueError, match="must be a number of seconds"):
-        SMTPServer(**{keyword: -1})
+@pytest.mark.parametrize("value", [-1, math.nan, math.inf, 10**400])
+def test_milliseconds_out_of_range(keyword: str, value: float) -> None:
+    with pytest.raises(ValueError, match=r"must be a number of seconds|out of range"):
+        SMTPServer(**{keyword: value})
 
 
 @pytest.mark.parametrize("name", UNLIMITED)

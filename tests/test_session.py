@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from blocksmtp import (
+    Auth,
     DataStream,
     DSNEnvelope,
     DSNRcpt,
@@ -108,11 +109,11 @@ def test_every_callback_gets_the_same_session() -> None:
     seen: list[tuple[str, int, dict[str, int]]] = []
     counter = itertools.count()
 
-    def noting(*arguments: Any) -> str:
+    def noting(*arguments: Any) -> str | None:
         session = arguments[-1]
         session.state["calls"] = next(counter)
         seen.append((session.id, id(session), dict(session.state)))
-        return "me"
+        return "me" if isinstance(arguments[0], Auth) else None
 
     names = ("on_connect", "on_secure", "on_auth", "on_mail_from", "on_rcpt_to", "on_close")
     with serving(**dict.fromkeys(names, noting), disabled_commands=()) as server:

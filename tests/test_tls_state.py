@@ -32,7 +32,7 @@ def test_nothing_is_made_before_it_is_needed(built: list[tuple[Any, ...]]) -> No
     state = TLSState(Options(name="mx.example"))
     assert built == []
     first = state.contexts()
-    assert first.self_signed
+    assert first.self_made
     assert state.contexts() is first
     assert [arguments[2] for arguments in built] == ["mx.example"]
 
@@ -74,7 +74,7 @@ def test_what_is_not_given_stays(built: list[tuple[Any, ...]]) -> None:
     state.update({"requestCert": True})
     state.update({"sniOptions": {"a.example": {"request_cert": False}}})
     state.update({"honor_cipher_order": False})
-    options, sni_options, _ = built[-1]
+    options, sni_options = built[-1][:2]
     assert (options.cert, options.key) == (leaf.cert, leaf.key)
     assert options.min_version == "TLSv1.3"
     assert options.request_cert is True
@@ -85,10 +85,10 @@ def test_what_is_not_given_stays(built: list[tuple[Any, ...]]) -> None:
 def test_none_goes_back_to_the_default(built: list[tuple[Any, ...]]) -> None:
     leaf = Authority().issue("mx.example")
     state = TLSState(Options(cert=leaf.cert, key=leaf.key, max_version="TLSv1.2"))
-    state.update({"max_version": None, "cert": None})
-    options, _, _ = built[-1]
+    state.update({"max_version": None, "cert": None, "key": None})
+    options = built[-1][0]
     assert (options.cert, options.key, options.max_version) == (None, None, None)
-    assert state.contexts().self_signed
+    assert state.contexts().self_made
 
 
 def test_a_new_certificate_does_not_keep_the_old_key(built: list[tuple[Any, ...]]) -> None:
@@ -116,7 +116,7 @@ def test_what_is_wrong_changes_nothing(built: list[tuple[Any, ...]]) -> None:
             state.update(given)
         assert state.contexts() is before
     state.update({})
-    options, sni_options, _ = built[-1]
+    options, sni_options = built[-1][:2]
     assert options.min_version is None
     assert sni_options == {}
 

@@ -46,7 +46,7 @@ def test_the_whole_header() -> None:
         "Received: from client.example\r\n"
         "\t(real.example [192.0.2.1])\r\n"
         "\tby mx.example\r\n"
-        "\twith ESMTP id abc.1"
+        "\twith ESMTP id abc-1"
     )
 
 
@@ -73,9 +73,9 @@ def test_the_date_is_now_with_a_zone() -> None:
         ({"host_name_appears_as": "[IPv6:::1]"}, "Received: from [IPv6:::1]"),
         ({"host_name_appears_as": "my_box.example"}, "Received: from my_box.example"),
         ({"host_name_appears_as": None}, "Received: from real.example"),
-        ({"transaction": 7}, "\twith ESMTP id abc.8"),
-        ({"secure": True, "user": "me"}, "\twith ESMTPSA id abc.1"),
-        ({"lmtp": True}, "\twith LMTP id abc.1"),
+        ({"transaction": 7}, "\twith ESMTP id abc-8"),
+        ({"secure": True, "user": "me"}, "\twith ESMTPSA id abc-1"),
+        ({"lmtp": True}, "\twith LMTP id abc-1"),
         (
             {"tls_options": TLSCipherInfo("TLS_AES_128_GCM_SHA256", None, "TLSv1.3")},
             "\t(using TLSv1.3 with cipher TLS_AES_128_GCM_SHA256)",
@@ -93,7 +93,7 @@ def test_what_is_known_of_the_client(fields: dict[str, Any], line: str) -> None:
 def test_a_client_without_an_address() -> None:
     """Of a Unix socket, or hidden by XCLIENT."""
     assert header(remote_address="", client_hostname="localhost") == (
-        "Received: from client.example\r\n\tby mx.example\r\n\twith ESMTP id abc.1"
+        "Received: from client.example\r\n\tby mx.example\r\n\twith ESMTP id abc-1"
     )
 
 
@@ -180,4 +180,4 @@ def test_the_header_of_a_real_message() -> None:
         assert message["Subject"] == "test"
         trace = " ".join(str(message["Received"]).split())
         assert trace.startswith("from client.example ([127.0.0.1]) (using TLSv1.3 with cipher TLS_")
-        assert f"by mx.example with ESMTPS id {live.id}.{number} for <b@server.example>;" in trace
+        assert f"by mx.example with ESMTPS id {live.id}-{number} for <b@server.example>;" in trace
