@@ -46,11 +46,15 @@ class CramMD5Auth(Auth):
     challenge: str = field(repr=False)
     challenge_response: str = field(repr=False)
 
-    def validate_password(self, password: str | bytes) -> bool:
-        """Whether the client knows `password`; takes the same time for every wrong one."""
-        key = password.encode() if isinstance(password, str) else password
+    def validate_password(self, password: str | bytes | None) -> bool:
+        """Whether the client knows `password`; takes the same time for every wrong one.
+
+        None, for a user who has none, is always wrong.
+        """
+        key = password.encode() if isinstance(password, str) else password or b""
         digest = hmac.new(key, self.challenge.encode(), "md5").hexdigest()
-        return hmac.compare_digest(digest.encode(), self.challenge_response.lower().encode())
+        right = hmac.compare_digest(digest.encode(), self.challenge_response.lower().encode())
+        return right and password is not None
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ class Connection:
         self._application = Application(
             host.callbacks,
             self.session,
-            lambda error, where: host.defect(error, where, self._logger),
+            lambda error, where: host.failure(error, where, self._logger),
         )
         self._machine: Machine | None = None
 
@@ -112,7 +112,13 @@ class Connection:
     # --- the connection's own thread -------------------------------------------------------
 
     def run(self) -> None:
-        """Serve the client until the connection ends, whatever ends it."""
+        """Serve the client until the connection ends, whatever ends it. Never raises."""
+        try:
+            self._run()
+        except Exception as error:  # noqa: BLE001 - a defect of ours; the others go on
+            self._host.failure(error, "serving a client", self._logger)
+
+    def _run(self) -> None:
         linger = True
         try:
             self._serve()
@@ -222,6 +228,7 @@ class Connection:
                 host_name_appears_as=session.host_name_appears_as,
                 client_hostname=session.client_hostname,
             ),
+            logger=self._logger,
         )
 
     # --- TLS -------------------------------------------------------------------------------

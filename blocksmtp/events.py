@@ -14,10 +14,7 @@ Listener = Callable[..., Any]
 class Events:
     """Registers listeners and calls them, in the thread where the event happens."""
 
-    def __init__(self, failed: Callable[[str, Exception], None]) -> None:
-        """`failed(event, error)` is told of a listener that raised; the others are called all the
-        same."""
-        self._failed = failed
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._listeners: dict[str, list[tuple[Listener, bool]]] = {name: [] for name in EVENTS}
 
@@ -39,16 +36,21 @@ class Events:
             kept = [entry for entry in self._listeners[event] if entry[0] != listener]
             self._listeners[event] = kept
 
-    def emit(self, event: str, *arguments: Any) -> None:
-        """Call the listeners of `event`, in the order they came."""
+    def emit(self, event: str, *arguments: Any) -> list[BaseException]:
+        """Call the listeners of `event`, in the order they came, each whatever the others do.
+
+        Returns what those raised that failed.
+        """
+        failures: list[BaseException] = []
         with self._lock:
             listeners = self._listeners[event]
             self._listeners[event] = [entry for entry in listeners if not entry[1]]
         for listener, _ in listeners:
             try:
                 listener(*arguments)
-            except Exception as error:  # noqa: BLE001 - it must not fail the connection
-                self._failed(event, error)
+            except BaseException as error:  # noqa: BLE001 - it must not fail the connection
+                failures.append(error)
+        return failures
 
     def _check(self, event: str) -> None:
         if event not in EVENTS:

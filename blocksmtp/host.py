@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .options import Options
     from .protocol.application import Callbacks
 
+Logger = ServerLogger | SessionLogger
+
 
 class Host:
     """One server's insides."""
@@ -28,19 +30,34 @@ class Host:
         self.limits = ClientLimits(options.max_clients, options.max_clients_per_address)
         self.resolver = options.resolver or ReverseResolver()
         self.tls = TLSState(options)
-        self.events = Events(self._listener_failed)
+        self.events = Events()
         # Told of every change below. An RLock inside: a signal handler may call what it interrupts.
         self.changed = threading.Condition()
         self.connections: dict[Connection, threading.Thread] = {}
         self._wake_up: WakeUp | None = None
 
-    @property
-    def wake_up(self) -> WakeUp:
-        """Tells all threads that the server is closing; made when the first is about to start."""
+    def open(self) -> None:
+        """Have what the threads need, before the first starts. Raises OSError."""
         with self.changed:
             if self._wake_up is None:
                 self._wake_up = WakeUp()
-            return self._wake_up
+
+    @property
+    def wake_up(self) -> WakeUp:
+        """Tells all threads that the server is closing. Raises RuntimeError before `open`."""
+        if self._wake_up is None:
+            raise RuntimeError("the server has never listened")
+        return self._wake_up
+
+    def call(self) -> None:
+        """Tell all threads, if there are any, that the server is closing."""
+        if self._wake_up is not None:
+            self._wake_up.call()
+
+    def close(self) -> None:
+        """Give back what `open` took, once no thread is left."""
+        if self._wake_up is not None:
+            self._wake_up.close()
 
     def began(self, connection: Connection, thread: threading.Thread) -> None:
         """A connection's thread is about to start."""
@@ -53,19 +70,13 @@ class Host:
             del self.connections[connection]
             self.changed.notify_all()
 
-    def emit(self, event: str, *arguments: Any) -> None:
-        """Call the listeners of `event`."""
-        self.events.emit(event, *arguments)
+    def emit(self, event: str, *arguments: Any, logger: Logger | None = None) -> None:
+        """Call the listeners of `event`; `logger` is told of those that fail."""
+        for error in self.events.emit(event, *arguments):
+            (logger or self.logger).error("a listener of %r failed", event, exc_info=error)
 
-    def defect(self, error: BaseException, where: str, logger: SessionLogger) -> None:
-        """The application failed in the callback `where`."""
+    def failure(self, error: BaseException, where: str, logger: Logger | None = None) -> None:
+        """The application failed in the callback `where`, or the server itself in what it did."""
+        logger = logger or self.logger
         logger.error("%s failed", where, exc_info=error)
-        self.emit("error", error)
-
-    def failure(self, error: Exception, where: str) -> None:
-        """The server itself failed."""
-        self.logger.error("%s failed", where, exc_info=error)
-        self.emit("error", error)
-
-    def _listener_failed(self, event: str, error: Exception) -> None:
-        self.logger.error("a listener of %r failed", event, exc_info=error)
+        self.emit("error", error, logger=logger)

@@ -48,6 +48,7 @@ class Listener(socketserver.ThreadingTCPServer):
         self._file = file
         self._host = host
         self._exhausted = False
+        self._full = False
         self._ended: collections.deque[threading.Thread] = collections.deque()
         self.address: tuple[str, int] | str
         if file is not None:
@@ -102,8 +103,9 @@ class Listener(socketserver.ThreadingTCPServer):
         self.join_ended()
         limits = self._host.limits
         if not limits.enter():
-            self._refuse(request, too_many_clients(self._host))
+            self._refuse_for_lack_of_places(request)
             return
+        self._full = False
         try:
             connection = Connection(self._host, request, client_address, secure=self.secure)
         except BaseException:
@@ -140,8 +142,6 @@ class Listener(socketserver.ThreadingTCPServer):
         """What a connection's thread does."""
         try:
             connection.run()
-        except Exception as error:  # noqa: BLE001 - a defect of ours; the others go on
-            self._host.failure(error, "serving a client")
         finally:
             # First: who sees that the connection has ended finds the thread to join.
             self._ended.append(threading.current_thread())
@@ -151,6 +151,13 @@ class Listener(socketserver.ThreadingTCPServer):
         connection.leave_address()
         self._host.limits.leave()
         self._host.ended(connection)
+
+    def _refuse_for_lack_of_places(self, request: socket.socket) -> None:
+        """Refuse a client above `max_clients`; logged once each time that the server is full."""
+        if not self._full:
+            self._full = True
+            self._host.logger.warning("max_clients reached: clients are refused")
+        self._refuse(request, too_many_clients(self._host))
 
     def _refuse(self, request: socket.socket, reply: Reply) -> None:
         """Say so, without waiting for anything; in TLS there is no way to, so just close."""

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from .session import SMTPSession
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_NETWORK_TYPES = (
+    str,
+    *(ipaddress.IPv4Address, ipaddress.IPv6Address),
+    *(ipaddress.IPv4Network, ipaddress.IPv6Network),
+)
 PEM = str | bytes | os.PathLike[str]
 
 # The mechanisms there are; `protocol.sasl` implements each.
@@ -139,6 +144,8 @@ def _trusted(name: str, value: Any) -> bool | tuple[Network, ...]:
         )
     networks = []
     for item in value:
+        # A number would be taken for an address.
+        _of_type(f"each of {name}", item, _NETWORK_TYPES, "an address or network")
         try:
             networks.append(ipaddress.ip_network(item, strict=False))
         except ValueError as error:
@@ -157,7 +164,8 @@ def _resolver(name: str, value: Any) -> Any:
 
 
 def _logger(name: str, value: Any) -> Any:
-    _of_type(name, value, (logging.Logger, logging.LoggerAdapter), "a logging.Logger")
+    # An adapter would take the session's id out of the records again.
+    _of_type(name, value, logging.Logger, "a logging.Logger")
     return value
 
 
@@ -188,7 +196,11 @@ def _ciphers(name: str, value: Any) -> str:
 
 def _passphrase(name: str, value: Any) -> bytes:
     _of_type(name, value, (str, bytes), "str or bytes")
-    return value.encode() if isinstance(value, str) else bytes(value)
+    try:
+        return value.encode() if isinstance(value, str) else bytes(value)
+    except UnicodeEncodeError:
+        # Without the cause, which holds the text.
+        raise ValueError(f"{name} must be text that UTF-8 can express") from None
 
 
 def _session_id_context(name: str, value: Any) -> bytes:
@@ -211,7 +223,8 @@ def _sni_options(name: str, value: Any) -> dict[str, TLSOptions]:
             try:
                 tls_options = from_keywords(TLSOptions, tls_options)
             except (TypeError, ValueError) as error:
-                raise type(error)(f"{name}[{host!r}]: {error}") from error
+                kind = TypeError if isinstance(error, TypeError) else ValueError
+                raise kind(f"{name}[{host!r}]: {error}") from error
         _of_type(f"{name}[{host!r}]", tls_options, TLSOptions, "a mapping or TLSOptions")
         table[host.lower().rstrip(".")] = tls_options
     return table
@@ -388,7 +401,10 @@ def to_fields(spellings: Mapping[str, str], keywords: Mapping[str, Any]) -> dict
 
 def _seconds_of(keyword: str, milliseconds: Any) -> float:
     _of_type(keyword, milliseconds, (int, float), "a number of milliseconds")
-    return float(milliseconds / 1000)
+    try:
+        return float(milliseconds / 1000)
+    except OverflowError:
+        raise ValueError(f"{keyword} is out of range") from None
 
 
 def from_keywords(table: type[_Record], keywords: Mapping[str, Any]) -> _Record:

@@ -88,33 +88,43 @@ class SMTPServer:
         if self._closer is not None:
             raise RuntimeError("the server is closed")
         secure = self.options.secure if secure is None else secure
-        self._prepare_tls(secure)
+        self_made = self._prepare_tls(secure)
         listeners = self._bind(port, host, secure, sock, mode, backlog)
-        with self._changed:
-            closed = self._closer is not None
-            if not closed:
-                self._listeners.extend(listeners)
-                for listener in listeners:
-                    listener.thread.start()
-        if closed:
+        try:
+            self._start(listeners)
+        finally:
             for listener in listeners:
-                listener.server_close()
-            raise RuntimeError("the server is closed")
+                if listener not in self._listeners:
+                    listener.server_close()
+        logger = self._host.logger
         for listener in listeners:
-            self._host.logger.info("listening on %s", listener.address)
-        if self.on_data is None:
-            self._host.logger.warning("no on_data: messages are accepted and thrown away")
-        self._host.emit("listening")
-        return self
-
-    def _prepare_tls(self, secure: bool) -> None:
-        """Have the contexts ready before the first client comes, if one may need them."""
-        needed = secure or "STARTTLS" not in self.options.disabled_commands
-        if needed and self._host.tls.contexts().self_signed:
-            self._host.logger.warning(
+            logger.info("listening on %s", listener.address)
+        if self_made:
+            logger.warning(
                 "no certificate given: using a self-signed one, made just now, "
                 "which clients have no reason to trust"
             )
+        if self.on_data is None:
+            logger.warning("no on_data: messages are accepted and thrown away")
+        self._host.emit("listening")
+        return self
+
+    def _prepare_tls(self, secure: bool) -> bool:
+        """Have the contexts ready before the first client comes, if one may need them.
+
+        Returns whether their certificate is one that the server made itself.
+        """
+        needed = secure or "STARTTLS" not in self.options.disabled_commands
+        return needed and self._host.tls.contexts().self_made is not None
+
+    def _start(self, listeners: list[Listener]) -> None:
+        with self._changed:
+            if self._closer is not None:
+                raise RuntimeError("the server is closed")
+            self._host.open()
+            for listener in listeners:
+                listener.thread.start()
+                self._listeners.append(listener)
 
     def _bind(
         self,
@@ -228,7 +238,7 @@ class SMTPServer:
         closer.start()
 
     def _stop_accepting(self) -> None:
-        self._host.wake_up.call()
+        self._host.call()
         for listener in self._listeners:
             if listener.thread.is_alive():
                 listener.thread.join()
@@ -255,7 +265,7 @@ class SMTPServer:
             thread.join()
         for listener in self._listeners:
             listener.join_ended()
-        host.wake_up.close()
+        host.close()
         host.logger.info("closed")
         host.emit("close")
         with self._changed:

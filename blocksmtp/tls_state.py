@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from .options import Options, TLSOptions, names_of, to_fields
 
 if TYPE_CHECKING:
+    from .options import PEM
+    from .wire.certificates import Identity
     from .wire.tls_context import SecureContexts
 
 _TLS_NAMES = {row.name for row in dataclasses.fields(TLSOptions)}
@@ -30,6 +32,7 @@ class TLSState:
         self._given = {name: getattr(options, name) for name in _TLS_NAMES}
         self._sni_options: Mapping[str, TLSOptions] = options.sni_options
         self._contexts: SecureContexts | None = None
+        self._self_made: Identity | None = None
         if self._sni_options or any(value is not None for value in self._given.values()):
             # What is wrong with them shall show now, not with the first client.
             self._contexts = self._build(self._given, self._sni_options)
@@ -47,9 +50,8 @@ class TLSState:
         Raises TypeError or ValueError, and changes nothing, where something is invalid.
         """
         given = to_fields(_SPELLINGS, tls_options)
-        if "cert" in given:
-            # The key of the old certificate would not fit; the new one may be in the same file.
-            given.setdefault("key", None)
+        if given.get("cert") is not None and "key" not in given and _holds_key(given["cert"]):
+            given["key"] = None  # The old key gives way to the one beside the new certificate.
         with self._lock:
             checked = Options(sni_options=given.pop("sni_options", self._sni_options))
             fields = {**self._given, **given}
@@ -62,4 +64,17 @@ class TLSState:
         # Imported where it is needed, to keep `import blocksmtp` light.
         from .wire.tls_context import SecureContexts
 
-        return SecureContexts.build(TLSOptions(**fields), sni_options, self._server_name)
+        contexts = SecureContexts.build(
+            TLSOptions(**fields), sni_options, self._server_name, self._self_made
+        )
+        # Clients may have come to trust it: it stays for as long as no other is given.
+        self._self_made = contexts.self_made or self._self_made
+        return contexts
+
+
+def _holds_key(cert: PEM) -> bool:
+    """Whether there is a private key beside the certificate. Raises TypeError and ValueError."""
+    from .wire.certificates import read_pem
+
+    TLSOptions(cert=cert)
+    return b"PRIVATE KEY-----" in read_pem("cert", cert)

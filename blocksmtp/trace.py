@@ -38,7 +38,7 @@ def received_header(session: SMTPSession) -> bytes:
         tls = session.tls_options
         lines.append(f"(using {_safe(tls.version or 'TLS')} with cipher {_safe(tls.name)})")
     # The message's own number: transactions that were accepted before it, and itself.
-    message_id = f"{session.id}.{session.transaction + 1}"
+    message_id = f"{session.id}-{session.transaction + 1}"
     lines.append(f"by {_safe(session.server_name)}")
     lines.append(f"with {session.transmission_type} id {message_id}")
     recipients = session.envelope.rcpt_to

@@ -78,13 +78,16 @@ class Application:
         try:
             result = self._in_context(callback, arguments)
             return result if check is None else check(result)
-        except (SMTPError, KeyboardInterrupt):
+        except _ContextFailed as failed:
+            error = failed.error
+        except SMTPError:
             raise
-        except BaseException as error:  # Whatever the application does must not end the server.
-            if harmless(error):
+        except BaseException as raised:  # Whatever the application does must not end the server.
+            if harmless(raised):
                 raise
-            self.report(error, name)
-            raise Defect(name) from error
+            error = raised
+        self.report(error, name)
+        raise Defect(name) from error
 
     def ask(self, name: str, code: int, enhanced: str, *arguments: Any) -> Reply | None:
         """None where the callback `name` accepts, else the reply that refuses.
@@ -92,7 +95,7 @@ class Application:
         `code` and `enhanced` go into a refusal that brings none of its own.
         """
         try:
-            self.call(name, *arguments, self._session)
+            self.call(name, *arguments, self._session, check=no_verdict)
         except SMTPError as error:
             return replies.refusal(error, code, enhanced)
         except Defect:
@@ -109,16 +112,37 @@ class Application:
             return _plain(callback(*arguments))
         raised: BaseException | None = None
         result = None
-        with context(self._session):
-            try:
-                result = _plain(callback(*arguments))
-            except BaseException as error:
-                raised = error
-                raise
+        try:
+            with context(self._session):
+                try:
+                    result = _plain(callback(*arguments))
+                except BaseException as error:
+                    raised = error
+                    raise
+        except BaseException as error:
+            if error is not raised:
+                raise _ContextFailed(error) from error
+            raise
         if raised is not None:
             # The context swallowed it; a refusal stays one all the same.
             raise raised
         return result
+
+
+class _ContextFailed(Exception):
+    """`callback_context` raised something of its own: a defect, whatever it is."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def no_verdict(result: Any) -> None:
+    """Raise TypeError where a callback returns what was meant to refuse, and would not."""
+    if result is False or isinstance(result, (str, bytes)):
+        raise TypeError(
+            f"the callback returned {type(result).__name__}; to refuse, raise SMTPError"
+        )
 
 
 def _plain(result: Any) -> Any:

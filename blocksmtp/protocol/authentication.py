@@ -25,7 +25,7 @@ LONGEST_RESPONSE = 12288
 
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 
-_CANCELLED = Reply(501, ("Authentication cancelled",), "5.7.0")
+_CANCELLED = bad(501, "Authentication cancelled", "5.7.0")
 _MALFORMED = bad(501, "Error: Invalid base64", "5.5.2")
 
 

@@ -66,7 +66,7 @@ COMMANDS: dict[str, Command] = {
     "DATA": Command(transaction.data, Argument.NONE, after_hello=True, after_auth=True),
     "RSET": Command(transaction.rset, Argument.NONE),
     # RFC 5321, sections 4.1.1.6 to 4.1.1.10
-    "VRFY": Command(basics.vrfy, Argument.REQUIRED),
+    "VRFY": Command(basics.vrfy, Argument.OPTIONAL),
     "HELP": Command(basics.help_, Argument.OPTIONAL),
     "NOOP": Command(basics.noop, Argument.OPTIONAL),
     "QUIT": Command(basics.quit_, Argument.NONE, counted=False),

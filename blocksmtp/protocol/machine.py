@@ -39,7 +39,7 @@ from ..errors import SMTPError
 from ..options import Options
 from ..session import SMTPEnvelope, SMTPSession
 from . import replies, transaction
-from .application import Application, Defect
+from .application import Application, Defect, no_verdict, no_verdict
 from .authentication import LONGEST_RESPONSE, Authentication
 from .commands import COMMANDS, Argument, Command
 from .grammar import GrammarError
@@ -67,6 +67,7 @@ class Machine:
         self.verb = ""
         """The command that is being run."""
         self._connected: Callable[[], None] | None = connected
+        self._x_forward_is_old = False
         self._bad_commands = 0
         self._unauthenticated_commands = 0
         # Settled by the connection's own address: XCLIENT must not open a door to itself.
@@ -78,7 +79,7 @@ class Machine:
     def open(self) -> Reply:
         """The client has connected: the greeting, or the refusal after which it closes."""
         try:
-            self.application.call("on_connect", self.session)
+            self.application.call("on_connect", self.session, check=no_verdict)
         except SMTPError as error:
             return _refuse_connection(error)
         except Defect:
@@ -89,15 +90,10 @@ class Machine:
 
     def feed(self, line: bytes) -> Reply:
         """The reply to a line of the client's, which comes without its line end."""
-        try:
-            text = line.decode("utf-8")
-        except UnicodeDecodeError:
-            text = None
+        # What is no UTF-8 becomes surrogates, which no grammar takes.
+        text = line.decode("utf-8", "surrogateescape")
         if self.authentication is not None:
-            # What is no UTF-8 is no base64 either.
-            reply = self.authentication.respond("!" if text is None else text)
-        elif text is None:
-            reply = bad(500, "Error: command is not UTF-8")
+            reply = self.authentication.respond(text)
         else:
             reply = self._command(text)
         if self.session.envelope.smtp_utf8:
@@ -148,12 +144,16 @@ class Machine:
         return Reply(220, (f"{self.session.server_name} {protocol}{banner}",))
 
     def new_envelope(self) -> None:
-        """End the transaction, if there is one.
-
-        What XFORWARD said was of that one message: the next comes from elsewhere.
-        """
+        """End the transaction, if there is one."""
+        if self.session.envelope.mail_from is not None:
+            self._x_forward_is_old = True
         self.session.envelope = SMTPEnvelope()
-        self.session.x_forward = {}
+
+    def forget_old_x_forward(self) -> None:
+        """What XFORWARD said was of one message; the next one comes from elsewhere."""
+        if self._x_forward_is_old:
+            self._x_forward_is_old = False
+            self.session.x_forward = {}
 
     def announce(self) -> None:
         """It is settled who the client is: tell, once."""
@@ -234,6 +234,8 @@ class Machine:
 
     def _count(self, reply: Reply) -> Reply:
         """`reply`, unless it refuses one bad command too many in a row."""
+        if reply.code == 334:
+            return reply  # How the command ends is still open.
         if not reply.bad:
             self._bad_commands = 0
             return reply

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -54,6 +55,7 @@ def mail(machine: Machine, argument: str) -> Reply:
     if options.size is not None and wanted.size is not None and wanted.size > options.size:
         return _TOO_BIG
     machine.announce()
+    machine.forget_old_x_forward()
     session.envelope = SMTPEnvelope(
         body_type=wanted.body_type,
         smtp_utf8=wanted.smtp_utf8,
@@ -65,7 +67,7 @@ def mail(machine: Machine, argument: str) -> Reply:
     if refusal is not None:
         # No transaction has begun, nor ended: what XFORWARD said is for the next MAIL.
         session.envelope = SMTPEnvelope()
-        return refusal
+        return dataclasses.replace(refusal, utf8=wanted.smtp_utf8)
     session.envelope.mail_from = address
     return reply(250, "Accepted", "2.1.0")
 
@@ -127,13 +129,18 @@ def receive(machine: Machine, body: Body) -> list[Reply]:
             body.stream,
             machine.session,
             check=check,
-            harmless=lambda error: error is body.failure,
+            harmless=lambda error: (
+                body.failure is not None and body.failure in (error, error.__cause__)
+            ),
         )
     except SMTPError as error:
         answers = [replies.refusal(error, 450, "4.3.0")] * everyone
     except Defect:
         answers = [replies.DEFECT] * everyone
-    except ConnectionError:
+    except Exception:
+        # What a read raised, or what the callback made of that: `failure` tells.
+        if body.failure is None:
+            raise
         answers = []
     else:
         if answers is None:
@@ -145,7 +152,11 @@ def receive(machine: Machine, body: Body) -> list[Reply]:
     if body.failure is not None:
         return []
     if body.size_exceeded:
-        answers = [answer if answer.code >= 400 else _TOO_BIG for answer in answers]
+        # A refusal of the application's own stands; to try again, as after a defect, is vain.
+        answers = [
+            _TOO_BIG if answer.code < 400 or answer is replies.DEFECT else answer
+            for answer in answers
+        ]
     if any(answer.code < 400 for answer in answers):
         machine.session.transaction += 1
     return answers

@@ -63,10 +63,11 @@ def _replace(machine: Machine, attributes: _Attributes) -> None:
     session.x_client = {**session.x_client, **attributes}
     if "ADDR" in attributes:
         session.remote_address = attributes["ADDR"] or ""
-        # The name that was looked up is another client's.
-        session.client_hostname = f"[{session.remote_address}]"
-    if "NAME" in attributes:
-        session.client_hostname = attributes["NAME"] or f"[{session.remote_address}]"
+        session.remote_port = 0
+    if "ADDR" in attributes or "NAME" in attributes:
+        # A name that was looked up is another client's.
+        unnamed = f"[{session.remote_address}]" if session.remote_address else "unknown"
+        session.client_hostname = attributes.get("NAME") or unnamed
     if "PORT" in attributes:
         session.remote_port = int(attributes["PORT"] or 0)
     if "DESTADDR" in attributes:
@@ -81,7 +82,9 @@ def xforward(machine: Machine, argument: str) -> Reply:
         return bad(550, "Error: Not allowed", "5.7.0")
     if machine.session.envelope.mail_from is not None:
         return bad(503, "Error: Mail transaction in progress")
-    machine.session.x_forward.update(_parse(argument, XFORWARD_ATTRIBUTES))
+    attributes = _parse(argument, XFORWARD_ATTRIBUTES)
+    machine.forget_old_x_forward()
+    machine.session.x_forward.update(attributes)
     return reply(250, "OK")
 
 

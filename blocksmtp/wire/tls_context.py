@@ -86,12 +86,14 @@ class SecureContexts:
     that began under the old ones are not resumed under the new ones.
     """
 
-    def __init__(self, default: _Host, hosts: Mapping[str, _Host], *, self_signed: bool) -> None:
+    def __init__(
+        self, default: _Host, hosts: Mapping[str, _Host], self_made: Identity | None
+    ) -> None:
         self._context = default.context
         self._demand = default.demand
         self._verified = _VerifiedCertificates()
-        self.self_signed = self_signed
-        """Whether the server's own certificate was made here, because the options give none."""
+        self.self_made = self_made
+        """The server's own certificate where the options give none, and one had to be made."""
         # Refers to the hosts alone, not back to this: contexts that were replaced go at once.
         self._context.set_tlsext_servername_callback(functools.partial(_choose_host, hosts))
         if not all(host.demand.same_as(default.demand) for host in hosts.values()):
@@ -101,15 +103,25 @@ class SecureContexts:
 
     @classmethod
     def build(
-        cls, options: TLSOptions, sni_options: Mapping[str, TLSOptions], server_name: str
+        cls,
+        options: TLSOptions,
+        sni_options: Mapping[str, TLSOptions],
+        server_name: str,
+        self_made: Identity | None = None,
     ) -> SecureContexts:
         """Load and check everything that `options` and `sni_options` (by host name) give.
 
-        Without certificate and key, a self-signed one for `server_name` is made. What the options
-        of a host name leave out is the server's. Raises ValueError, naming the option, for what
-        cannot be read or used; its text holds neither keys nor passphrases.
+        Without certificate and key, `self_made`, or else a self-signed one for `server_name` that
+        is made now, is used. What the options of a host name leave out is the server's. Raises
+        ValueError, naming the option, for what cannot be read or used; its text holds neither keys
+        nor passphrases.
         """
-        default = _server_host(options, server_name)
+        if options.cert is not None or options.key is not None:
+            self_made = None
+            identity = load_identity(options)
+        else:
+            self_made = identity = self_made or _make_identity(server_name)
+        default = _server_host(options, identity)
         hosts: dict[str, _Host] = {}
         for name, given in sni_options.items():
             try:
@@ -119,8 +131,7 @@ class SecureContexts:
                 hosts[key] = _named_host(given, default)
             except ValueError as error:
                 raise ValueError(f"sni_options[{name!r}]: {error}") from error
-        has_none = options.cert is None and options.key is None
-        return cls(default, hosts, self_signed=has_none)
+        return cls(default, hosts, self_made)
 
     def connection(self, sock: socket.socket) -> SSL.Connection:
         """A new TLS connection of a server over `sock`; the handshake is still to be done."""
@@ -286,13 +297,13 @@ def _key_of(name: str) -> str:
     return star + host
 
 
-def _server_host(given: TLSOptions, server_name: str) -> _Host:
+def _make_identity(server_name: str) -> Identity:
+    certificate, key = self_signed(server_name)
+    return Identity(certificate, (), key)
+
+
+def _server_host(given: TLSOptions, identity: Identity) -> _Host:
     options = _inherit(given, TLS_DEFAULTS)
-    if options.cert is not None or options.key is not None:
-        identity = load_identity(options)
-    else:
-        certificate, key = self_signed(server_name)
-        identity = Identity(certificate, (), key)
     authorities = None if options.ca is None else load_authorities(options.ca)
     return _make_host(options, identity, authorities)
 

@@ -88,11 +88,22 @@ def test_the_cause_of_a_defect() -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_ctrl_c_is_not_the_applications() -> None:
+def test_a_keyboard_interrupt_is_a_defect_as_well() -> None:
     bench = bench_of(raising(KeyboardInterrupt()))
-    with pytest.raises(KeyboardInterrupt):
-        bench.application.ask("on_rcpt_to", 550, "5.1.1")
-    assert bench.defects == []
+    assert bench.application.ask("on_rcpt_to", 550, "5.1.1") == DEFECT
+    assert bench.defects == [("on_rcpt_to", "KeyboardInterrupt")]
+
+
+@pytest.mark.parametrize("result", [False, "550 No", b""])
+def test_what_was_meant_to_refuse_is_a_defect(result: object) -> None:
+    bench = bench_of(lambda *_: result)
+    assert bench.application.ask("on_rcpt_to", 550, "5.1.1") == DEFECT
+    assert bench.defects == [("on_rcpt_to", "TypeError")]
+
+
+@pytest.mark.parametrize("result", [None, True, 0, []])
+def test_another_result_is_as_good_as_none(result: object) -> None:
+    assert bench_of(lambda *_: result).application.ask("on_rcpt_to", 550, "5.1.1") is None
 
 
 def test_a_result_that_is_refused_is_a_defect() -> None:

@@ -48,7 +48,7 @@ def test_the_callback_gets_credentials_and_session() -> None:
     assert bench.session.user == "alice"
 
 
-@pytest.mark.parametrize("user", ["alice", 1, {"id": 7}, True, object()], ids=repr)
+@pytest.mark.parametrize("user", ["alice", 1, {"id": 7}, True, object()], ids=lambda user: type(user).__name__)
 def test_any_truthy_user_accepts(user: Any) -> None:
     bench = bench_with(returning(user))
     assert bench.say(PLAIN).code == 235
@@ -177,9 +177,12 @@ def test_an_exchange_that_ends_leaves_nothing(end: str) -> None:
     assert bench.codes(PLAIN) == [235]
 
 
-def test_a_cancelled_exchange_is_no_bad_command() -> None:
-    bench = bench_with(returning("alice"), max_bad_commands=1)
-    assert bench.codes("AUTH PLAIN", "*", "NOOP") == [334, 501, 250]
+def test_exchanges_that_come_to_nothing_are_bad_commands() -> None:
+    """The challenge in between does not begin the row anew: it is no end of a command."""
+    bench = bench_with(returning("alice"), max_bad_commands=3)
+    assert bench.codes(*["AUTH PLAIN", "*"] * 3) == [334, 501, 334, 501, 334, 421]
+    bench = bench_with(returning("alice"), max_bad_commands=2)
+    assert bench.codes("AUTH PLAIN", "*", "NOOP", "AUTH PLAIN", "*") == [334, 501, 250, 334, 501]
 
 
 def test_what_is_not_utf8_is_no_base64() -> None:

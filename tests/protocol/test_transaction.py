@@ -188,8 +188,10 @@ def test_a_refusal_goes_before_the_size() -> None:
     assert Outcome(raising(SMTPError("spam", 554)), large()).answers == [b"554 5.7.1 spam\r\n"]
 
 
-def test_a_defect_goes_before_the_size() -> None:
-    assert Outcome(raising(RuntimeError()), large()).answers == [DEFECT]
+def test_a_defect_does_not_have_a_message_tried_again_that_is_too_large() -> None:
+    outcome = Outcome(raising(RuntimeError()), large())
+    assert outcome.answers == [TOO_BIG]
+    assert outcome.bench.defects == [("on_data", "RuntimeError")]
 
 
 # --- failures of the stream --------------------------------------------------------------------
@@ -231,7 +233,7 @@ def test_a_broken_connection_is_no_defect(on_data: Callback, options: dict[str, 
 def test_another_error_because_of_it_acknowledges_nothing() -> None:
     outcome = Outcome(fail_after, failing(ConnectionResetError("gone")))
     assert outcome.answers == []
-    assert outcome.bench.defects == [("on_data", "RuntimeError")]
+    assert outcome.bench.defects == []
     assert outcome.counted == 0
 
 

@@ -60,7 +60,7 @@ def client(authority: Authority) -> ssl.SSLContext:
 def test_the_server_shows_its_certificate(leaf: Leaf, client: ssl.SSLContext) -> None:
     contexts = build(leaf)
     assert handshake(contexts, client).certificate == leaf.certificate
-    assert contexts.self_signed is False
+    assert contexts.self_made is None
 
 
 def test_the_chain_is_sent_with_it(authority: Authority, client: ssl.SSLContext) -> None:
@@ -75,7 +75,7 @@ def test_the_chain_is_sent_with_it(authority: Authority, client: ssl.SSLContext)
 
 def test_without_any_a_certificate_is_made(tmp_path: Path) -> None:
     contexts = SecureContexts.build(TLSOptions(), {}, "smtp.example.net")
-    assert contexts.self_signed is True
+    assert contexts.self_made is not None
     anyone = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     anyone.check_hostname = False
     anyone.verify_mode = ssl.CERT_NONE
