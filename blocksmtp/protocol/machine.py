@@ -39,7 +39,7 @@ from ..errors import SMTPError
 from ..options import Options
 from ..session import SMTPEnvelope, SMTPSession
 from . import replies, transaction
-from .application import Application, Defect, no_verdict, no_verdict
+from .application import Application, Defect, no_verdict
 from .authentication import LONGEST_RESPONSE, Authentication
 from .commands import COMMANDS, Argument, Command
 from .grammar import GrammarError

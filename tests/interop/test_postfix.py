@@ -83,6 +83,8 @@ def test_several_messages_with_xforward(serve: Serve, postfix: StartPostfix) -> 
         assert message.session.host_name_appears_as == "relay.example.net"
     assert len({message.session.id for message in messages}) == 1
     assert [message.session.transaction for message in messages] == [0, 1, 2]
+    for message in messages:
+        relay.log.wait_for(f"{queue_id(message)}: removed")
     assert relay.queued() == []
 
 
