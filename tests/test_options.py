@@ -428,7 +428,7 @@ def test_asynchronous_callbacks_are_refused(name: str, function: Any) -> None:
     with pytest.raises(TypeError, match=f"{name} must be a plain function"):
         setattr(SMTPServer(), name, function)
     with pytest.raises(TypeError, match=f"{name} must be a plain function"):
-        type("Server", (SMTPServer,), {name: function})()
+        type("Server", (SMTPServer,), {name: staticmethod(function)})()
 
 
 @pytest.mark.parametrize("name", CALLBACKS)
