@@ -10,6 +10,13 @@ import time
 from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# The same examples in every run, and no limit on time: a busy machine must not fail a test.
+settings.register_profile(
+    "steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("steady")
 
 # How long leftover threads may take to end, all together, in seconds.
 PATIENCE = 5.0

@@ -252,6 +252,7 @@ def memory(process: int, entry: str) -> int:
     raise AssertionError(entry)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("wire", "sender", "piece"),
     [

@@ -78,6 +78,7 @@ def test_octet_by_octet(scenario: Scenario, secure: bool) -> None:
     assert play(scenario, secure=secure, cut=octets) == play(scenario, secure=secure)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("scenario", CUTTABLE, ids=case_name)
 def test_cut_anywhere(scenario: Scenario) -> None:
     _, secure = next(runs(scenario))  # one will do: the reader is the same

@@ -129,6 +129,7 @@ def test_every_string_whole(policy: str) -> None:
         assert decoded([wire], policy) == reference(wire, policy), wire
 
 
+@pytest.mark.thorough
 @each_policy
 def test_every_string_at_every_split(policy: str) -> None:
     for octets in strings(7):
