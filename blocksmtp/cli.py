@@ -7,7 +7,9 @@ It has three steps, each with a function: the arguments (`command_line`), what b
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -196,4 +198,7 @@ class _Output:
         """Nobody sees what comes from now on: stop the server."""
         self.broken = True
         _logger.error("standard output: %s", getattr(error, "strerror", None) or error)
+        # Or Python would complain once more, of what it cannot flush when it exits.
+        with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
         self._server.close()

@@ -132,10 +132,9 @@ def test_authentication_is_neither_asked_for_nor_offered() -> None:
 
 def test_host() -> None:
     with running("--host", "127.0.0.2") as server:
+        # Not all addresses: the same port of another may be somebody else's.
         assert server.address[0] == "127.0.0.2"
         said_hello(server).close()
-        with pytest.raises(ConnectionRefusedError):
-            connect(("127.0.0.1", server.address[1]))
 
 
 def test_port(taken_port: int) -> None:
