@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # The longest AUTH line or response, with its CRLF (RFC 4954, sections 4 and 4.1).
 LONGEST_RESPONSE = 12288
 
+# What still fits into one challenge, which is as long as a response, once it is base64.
+_LONGEST_DATA = 9_000
+
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 
 _CANCELLED = bad(501, "Authentication cancelled", "5.7.0")
@@ -128,10 +131,10 @@ def judge(machine: Machine, auth: Auth) -> tuple[Reply, AuthResponse]:
 
 
 def _answer(result: Any) -> AuthResponse:
-    """What `on_auth` returned, as an AuthResponse. Raises TypeError."""
+    """What `on_auth` returned, as an AuthResponse. Raises TypeError and ValueError."""
     if isinstance(result, AuthResponse):
-        if result.data is not None:
-            json.dumps(dict(result.data))
+        if result.data is not None and len(json.dumps(dict(result.data))) > _LONGEST_DATA:
+            raise ValueError("the data of AuthResponse is too long for a challenge")
         return result
     return AuthResponse(result if result else None)
 

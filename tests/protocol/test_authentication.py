@@ -21,6 +21,7 @@ def b64(octets: bytes) -> str:
 
 
 PLAIN = f"AUTH PLAIN {b64(bytes(1) + b'alice' + bytes(1) + b'secret')}"
+XOAUTH2 = f"AUTH XOAUTH2 {b64(b'user=alice' + bytes([1]) + b'auth=Bearer t' + bytes([1, 1]))}"
 
 
 def bench_with(on_auth: Callback | None, **options: Any) -> Bench:
@@ -134,6 +135,14 @@ def test_data_that_is_no_json_is_a_defect() -> None:
     bench = bench_with(returning(AuthResponse(data={"x": object()})))
     assert bench.say(PLAIN).code == 451
     assert bench.defects == [("on_auth", "TypeError")]
+
+
+def test_data_that_no_challenge_can_hold_is_a_defect() -> None:
+    fits = bench_with(returning(AuthResponse(data={"x": "y" * 8_900})), auth_methods=["XOAUTH2"])
+    assert fits.say(XOAUTH2).encode().count(b"\r\n") == 1
+    bench = bench_with(returning(AuthResponse(data={"x": "y" * 9_000})))
+    assert bench.say(PLAIN).code == 451
+    assert bench.defects == [("on_auth", "ValueError")]
 
 
 def test_without_callback() -> None:
