@@ -38,6 +38,8 @@ class HAProxy:
                 f"  timeout connect {TIMEOUT:.0f}s\n"
                 f"  timeout client {TIMEOUT:.0f}s\n"
                 f"  timeout server {TIMEOUT:.0f}s\n"
+                # Without it a health check is given up when the next one is due.
+                f"  timeout check {TIMEOUT:.0f}s\n"
                 "listen mail\n"
                 f"  bind fd@{listener.fileno()}\n"
                 + "".join(f"  {line}\n" for line in lines)

@@ -21,7 +21,7 @@ TO = "bob@example.net"
 HEADERS = ["send-proxy", "send-proxy-v2", "send-proxy-v2 proxy-v2-options crc32c,unique-id"]
 every_header = pytest.mark.parametrize("header", HEADERS, ids=["v1", "v2", "v2-with-checksum"])
 UNIQUE_ID = ("unique-id-format %{+X}o%ci:%cp_%fi:%fp",)
-CHECK = "check inter 20ms"
+CHECK = "check inter 100ms"
 LOG_CHECKS = ("option log-health-checks",)
 
 
