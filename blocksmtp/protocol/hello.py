@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from .grammar import parse_helo_name
 from .replies import Next, Reply, bad
+from .xclient import XCLIENT_ATTRIBUTES, XFORWARD_ATTRIBUTES
 
 if TYPE_CHECKING:
     from .machine import Machine
@@ -54,8 +55,8 @@ def extensions_offered(machine: Machine) -> tuple[str, ...]:
         # RFC 8689, section 2: offered in TLS only.
         ("REQUIRETLS", secure and not options.hide_requiretls),
         ("AUTH " + " ".join(options.auth_methods), authentication),
-        ("XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT", offers("XCLIENT")),
-        ("XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE", offers("XFORWARD")),
+        ("XCLIENT " + " ".join(XCLIENT_ATTRIBUTES), offers("XCLIENT")),
+        ("XFORWARD " + " ".join(XFORWARD_ATTRIBUTES), offers("XFORWARD")),
         (f"SIZE{limit}", True),
     )
     return tuple(line for line, offered in lines if offered)
