@@ -22,7 +22,6 @@ from .wire.sockets import UnixPath
 
 if TYPE_CHECKING:
     from .host import Host
-    from .protocol.replies import Reply
 
 # The machine is out of something that ended connections give back.
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -113,7 +112,7 @@ class Listener(socketserver.ThreadingTCPServer):
             raise
         if not self._enter_address(connection):
             limits.leave()
-            self._refuse(request, too_many_clients(self._host))
+            self._refuse(request)
             return
         thread = threading.Thread(
             target=self._run,
@@ -126,7 +125,7 @@ class Listener(socketserver.ThreadingTCPServer):
             thread.start()
         except RuntimeError as error:
             self._leave(connection)
-            self._refuse(request, too_many_clients(self._host))
+            self._refuse(request)
             self._wait_for_resources(error)
         else:
             self._exhausted = False
@@ -157,15 +156,15 @@ class Listener(socketserver.ThreadingTCPServer):
         if not self._full:
             self._full = True
             self._host.logger.warning("max_clients reached: clients are refused")
-        self._refuse(request, too_many_clients(self._host))
+        self._refuse(request)
 
-    def _refuse(self, request: socket.socket, reply: Reply) -> None:
-        """Say so, without waiting for anything; in TLS there is no way to, so just close."""
+    def _refuse(self, request: socket.socket) -> None:
+        """Say why, without waiting for anything; in TLS there is no way to, so just close."""
         with contextlib.closing(request), contextlib.suppress(OSError):
             if not self.secure:
                 request.setblocking(False)
                 enhanced = not self._host.options.hide_enhanced_status_codes
-                request.send(reply.encode(enhanced=enhanced))
+                request.send(too_many_clients(self._host).encode(enhanced=enhanced))
                 request.shutdown(socket.SHUT_WR)
                 # Unread octets would make the kernel send a reset, which can eat the reply.
                 request.recv(65_536)
