@@ -7,6 +7,7 @@ it is done; `_until_done` polls for what is wanted, against a monotonic deadline
 from __future__ import annotations
 
 import contextlib
+import functools
 import select
 import socket
 import time
@@ -69,13 +70,9 @@ class TLSTransport:
             if remaining <= 0:
                 raise ClientTooSlow(f"a reply was not taken in {total_seconds:.3g} seconds")
             # OpenSSL wants the same octets again after WantWriteError: one view for the loop.
-            part = view
+            send = functools.partial(self.connection.send, view)
             try:
-                sent = self._until_done(
-                    lambda part=part: self.connection.send(part),  # type: ignore[misc]
-                    min(seconds, remaining),
-                    interruptible=False,
-                )
+                sent = self._until_done(send, min(seconds, remaining), interruptible=False)
             except _EndOfStream:
                 raise ClientGone("the client closed the connection") from None
             view = view[sent:]
