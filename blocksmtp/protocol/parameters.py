@@ -35,7 +35,7 @@ NOT_OFFERED = ("BY", "HOLDFOR", "HOLDUNTIL", "MT-PRIORITY")
 
 @dataclass(frozen=True)
 class MailParameters:
-    """What the parameters of MAIL said. `size` is in octets, `auth` the mailbox or "<>"."""
+    """What the parameters of MAIL said. `size` is in octets."""
 
     args: Arguments
     size: int | None
@@ -43,7 +43,6 @@ class MailParameters:
     smtp_utf8: bool
     require_tls: bool
     dsn: DSNEnvelope
-    auth: str | None
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,6 @@ def mail_parameters(parameters: Parameters) -> MailParameters:
         smtp_utf8="SMTPUTF8" in args,
         require_tls="REQUIRETLS" in args,
         dsn=DSNEnvelope(ret=_text(args, "RET"), envid=_text(args, "ENVID")),
-        auth=_text(args, "AUTH"),
     )
 
 

@@ -45,7 +45,6 @@ def test_no_parameters() -> None:
         smtp_utf8=False,
         require_tls=False,
         dsn=DSNEnvelope(),
-        auth=None,
     )
     assert rcpt("") == RcptParameters(args={}, dsn=DSNRcpt())
 
@@ -72,7 +71,6 @@ def test_all_parameters_of_mail() -> None:
         smtp_utf8=True,
         require_tls=True,
         dsn=DSNEnvelope(ret="HDRS", envid="QQ+314"),
-        auth="e=mc2@example.com",
     )
 
 
@@ -101,8 +99,8 @@ def test_all_parameters_of_rcpt() -> None:
         ("RET=HDRS", "dsn", DSNEnvelope(ret="HDRS")),
         ("ENVID=a+20b", "dsn", DSNEnvelope(envid="a b")),
         (f"ENVID={'a' * 100}", "dsn", DSNEnvelope(envid="a" * 100)),
-        ("AUTH=<>", "auth", "<>"),
-        ("AUTH=+C3+A9@b", "auth", "é@b"),
+        ("AUTH=<>", "args", {"AUTH": "<>"}),
+        ("AUTH=+C3+A9@b", "args", {"AUTH": "é@b"}),
         ("X=+", "args", {"X": "+"}),
         ("X=+4x+2b", "args", {"X": "+4x+2b"}),
         ("X=é+E9", "args", {"X": "éé"}),
