@@ -20,9 +20,6 @@ from .sasl import MECHANISMS, Exchange, MechanismError
 if TYPE_CHECKING:
     from .machine import Machine
 
-# The longest AUTH line or response, with its CRLF (RFC 4954, sections 4 and 4.1).
-LONGEST_RESPONSE = 12288
-
 # What still fits into one challenge, which is as long as a response, once it is base64.
 _LONGEST_DATA = 9_000
 
@@ -82,7 +79,7 @@ class Authentication:
 
 
 def auth(machine: Machine, argument: str) -> Reply:
-    """AUTH mechanism [initial-response]"""
+    """AUTH mechanism [initial-response] (RFC 4954, section 4)."""
     session = machine.session
     if session.user is not None:
         return bad(503, "Error: Already authenticated")

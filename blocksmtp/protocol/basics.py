@@ -16,15 +16,15 @@ def vrfy(_machine: Machine, _argument: str) -> Reply:
 
 
 def help_(machine: Machine, _argument: str) -> Reply:
-    """HELP: the commands there are."""
+    """HELP: the commands there are (RFC 5321, section 4.1.1.8)."""
     return reply(214, "Commands: " + " ".join(machine.offered_commands()))
 
 
 def noop(_machine: Machine, _argument: str) -> Reply:
-    """NOOP: nothing."""
+    """NOOP: nothing (RFC 5321, section 4.1.1.9)."""
     return reply(250, "OK")
 
 
 def quit_(_machine: Machine, _argument: str) -> Reply:
-    """QUIT: the connection ends."""
+    """QUIT: the connection ends (RFC 5321, section 4.1.1.10)."""
     return Reply(221, ("Bye",), "2.0.0", Next.CLOSE)

@@ -40,10 +40,10 @@ from ..options import Options
 from ..session import SMTPEnvelope, SMTPSession
 from . import replies, transaction
 from .application import Application, Defect, no_verdict
-from .authentication import LONGEST_RESPONSE, Authentication
+from .authentication import Authentication
 from .commands import COMMANDS, Argument, Command
 from .grammar import GrammarError
-from .replies import Next, Reply, bad, closing
+from .replies import LONGEST_SASL_LINE, Next, Reply, bad, closing
 
 _HTTP_REQUEST = re.compile(r"[A-Z]+ \S+ HTTP/\d", re.IGNORECASE)
 
@@ -84,7 +84,7 @@ class Machine:
             return _refuse_connection(error)
         except Defect:
             return closing(replies.DEFECT.lines[0], "4.3.0")
-        if not (self.xclient_allowed and "XCLIENT" not in self.options.disabled_commands):
+        if not self.offers("XCLIENT"):
             self.announce()
         return self.greeting()
 
@@ -132,7 +132,7 @@ class Machine:
         """How long a line that begins with `start` may be, in octets, CRLF included."""
         limit = self.options.max_command_length
         if self.authentication is not None or start[:5].upper() == b"AUTH ":
-            return max(limit, LONGEST_RESPONSE)
+            return max(limit, LONGEST_SASL_LINE)
         return limit
 
     # --- what the commands call ------------------------------------------------------------

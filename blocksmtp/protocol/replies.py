@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from ..errors import SMTPError
 from ..text import one_line
 
-# A reply line with its CRLF (RFC 5321, section 4.5.3.1.5); a SASL challenge cannot be continued and
-# has a limit of its own (RFC 4954, section 4.1).
+# A reply line with its CRLF (RFC 5321, section 4.5.3.1.5).
 LONGEST_LINE = 512
-LONGEST_CHALLENGE = 12288
+# A line of an AUTH exchange, either way, which cannot be continued (RFC 4954, section 4).
+LONGEST_SASL_LINE = 12288
 
 
 class Next(enum.Enum):
@@ -55,7 +55,7 @@ class Reply:
         """
         status = f"{self.enhanced} " if enhanced and self.enhanced else ""
         charset = "utf-8" if self.utf8 else "ascii"
-        longest = LONGEST_CHALLENGE if self.code == 334 else LONGEST_LINE
+        longest = LONGEST_SASL_LINE if self.code == 334 else LONGEST_LINE
         room = longest - len(f"{self.code} {status}\r\n")
         texts = [
             piece
@@ -132,7 +132,7 @@ def bad(code: int, text: str, enhanced: str | None = None) -> Reply:
     return Reply(code, (text,), enhanced or usual_status(code), bad=True)
 
 
-def closing(text: str, enhanced: str = "4.3.2") -> Reply:
+def closing(text: str, enhanced: str) -> Reply:
     """421: the connection ends (RFC 5321, section 3.8)."""
     return Reply(421, (text,), enhanced, Next.CLOSE)
 

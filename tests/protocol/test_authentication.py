@@ -10,8 +10,7 @@ import pytest
 
 from blocksmtp.auth import Auth, AuthResponse, PlainAuth
 from blocksmtp.errors import SMTPError
-from blocksmtp.protocol.authentication import LONGEST_RESPONSE
-from blocksmtp.protocol.replies import Next
+from blocksmtp.protocol.replies import LONGEST_SASL_LINE, Next
 from blocksmtp.session import SMTPSession
 from tests.protocol.bench import Bench, Callback, GivenCallbacks
 
@@ -250,9 +249,9 @@ def test_line_limits() -> None:
     bench = bench_with(returning("alice"), max_command_length=1000)
     assert bench.machine.line_limit(b"NOOP") == 1000
     assert bench.machine.line_limit(b"AUTHOR ") == 1000
-    assert bench.machine.line_limit(b"auth PLAIN") == LONGEST_RESPONSE
+    assert bench.machine.line_limit(b"auth PLAIN") == LONGEST_SASL_LINE
     bench.say("AUTH PLAIN")
-    assert bench.machine.line_limit(b"NOOP") == LONGEST_RESPONSE
+    assert bench.machine.line_limit(b"NOOP") == LONGEST_SASL_LINE
     bench.say("*")
     assert bench.machine.line_limit(b"NOOP") == 1000
 

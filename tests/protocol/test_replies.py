@@ -117,7 +117,7 @@ def test_no_text_can_break_a_reply(lines: list[str], enhanced: str | None, utf8:
 
 
 def test_a_challenge_is_one_line() -> None:
-    """RFC 4954, section 4.1: up to 12288 octets; it cannot be continued."""
+    """RFC 4954, section 4: up to 12288 octets; it cannot be continued."""
     text = "QUJD" * 3000
     assert Reply(334, (text,)).encode() == f"334 {text}\r\n".encode()
 
@@ -125,8 +125,7 @@ def test_a_challenge_is_one_line() -> None:
 def test_what_comes_next() -> None:
     assert reply(250, "OK").then is Next.COMMAND
     assert reply(421, "bye").then is Next.CLOSE
-    assert closing("bye") == Reply(421, ("bye",), "4.3.2", Next.CLOSE)
-    assert closing("bye", "4.7.0").enhanced == "4.7.0"
+    assert closing("bye", "4.7.0") == Reply(421, ("bye",), "4.7.0", Next.CLOSE)
     assert bad(500, "what").bad
     assert not reply(500, "what").bad
     assert DEFECT.code == 451
