@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
 _IPV4_MAPPED_PREFIX = 96  # ::ffff:0:0/96 (RFC 4291, section 2.5.5.2)
 
-
 # Of a name's 255 octets (RFC 1035, section 2.3.4) one is the length of its first label, and one
 # that of the root.
 _LONGEST_HOSTNAME = 253

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, r
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from ..addresses import is_hostname
 from ..options import PEM, TLSOptions
 
 PrivateKey: TypeAlias = (
@@ -33,8 +34,6 @@ _ENCRYPTED = re.compile(rb"-----BEGIN ENCRYPTED |Proc-Type: 4,ENCRYPTED")
 # The inside of a key, given without its BEGIN line: it must not be shown as if it were a path.
 _MAY_BE_A_SECRET = re.compile(r"[A-Za-z0-9+/=\s]{40,}|.*\n.*|.{256,}", re.DOTALL)
 
-# A host name of RFC 1123, section 2.1; with the underscore, which some hosts have all the same.
-_DNS_NAME = re.compile(r"(?=.{1,253}\Z)(?:(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(?:\.(?!\Z)|\Z))+")
 _LONGEST_COMMON_NAME = 64  # RFC 5280, appendix A.1, ub-common-name
 
 _CLOCK_SKEW = datetime.timedelta(hours=1)
@@ -47,11 +46,6 @@ class Identity(NamedTuple):
     certificate: x509.Certificate
     chain: tuple[x509.Certificate, ...]
     key: PrivateKey
-
-
-def is_dns_name(name: str) -> bool:
-    """Whether `name` is a host name in ASCII, without a final dot."""
-    return _DNS_NAME.fullmatch(name) is not None
 
 
 def read_pem(option: str, value: PEM) -> bytes:
@@ -181,7 +175,7 @@ def _own_names(name: str) -> list[x509.GeneralName]:
         addresses.insert(0, str(ipaddress.ip_address(name)))
     except ValueError:
         name = name.rstrip(".")
-        if is_dns_name(name):
+        if is_hostname(name):
             names.insert(0, name)
     return [
         *(x509.DNSName(each) for each in dict.fromkeys(names)),

@@ -23,9 +23,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from OpenSSL import SSL, crypto
 
+from ..addresses import is_hostname
 from ..options import TLS_DEFAULTS, TLSOptions
 from ..session import TLSCipherInfo
-from .certificates import Identity, is_dns_name, load_authorities, load_identity, self_signed
+from .certificates import Identity, load_authorities, load_identity, self_signed
 from .ciphers import split_by_protocol, standard_name
 
 _VERSIONS = {
@@ -291,7 +292,7 @@ def _key_of(name: str) -> str:
         except UnicodeError as error:
             raise ValueError("not a host name") from error
     host = host.lower().removesuffix(".")
-    if not is_dns_name(host):
+    if not is_hostname(host):
         hint = "; a wildcard stands for the whole first label" if "*" in host else ""
         raise ValueError(f"not a host name{hint}")
     return star + host

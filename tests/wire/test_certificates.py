@@ -18,7 +18,6 @@ from cryptography.x509.oid import NameOID
 
 from blocksmtp.options import PEM, TLSOptions
 from blocksmtp.wire.certificates import (
-    is_dns_name,
     load_authorities,
     load_identity,
     read_pem,
@@ -219,24 +218,6 @@ def test_a_file_is_read_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"\xff\r\n")
     assert read_pem("ca", path) == b"\xff\r\n"
-
-
-# --- names -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        *[(name, True) for name in ("a", "mail.example.org", "my_host", "xn--bcher-kva.example")],
-        *[(name, False) for name in ("", ".", "a..b", "-a.org", "a-.org", ".a", "a.", "ü.org")],
-        *[(name, False) for name in ("a b", "*.example.org", "a\n", "a" * 64 + ".org")],
-        ("a" * 63 + ".org", True),
-        (".".join(["a" * 49] * 5), True),
-        (".".join(["a" * 49] * 6), False),
-    ],
-)
-def test_what_a_host_name_is(name: str, expected: bool) -> None:
-    assert is_dns_name(name) is expected
 
 
 # --- self-signed -------------------------------------------------------------------------------
