@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 # What is in no domain, address literal or cipher name: shown as "?". Clients say what they like in
 # HELO, and a quote or a semicolon would change what the rest of the header means.
 _UNSAFE = re.compile(r"[^A-Za-z0-9._:\[\]-]")
+# An address may hold a quoted local part, with nearly anything in it.
+_UNSAFE_ADDRESS = re.compile(r"[^ -~]")
 
 
 def address_literal(address: str) -> str:
@@ -46,9 +48,6 @@ def received_header(session: SMTPSession) -> bytes:
     if len(recipients) == 1 and recipients[0].address.isascii():
         lines.append(f"for <{_UNSAFE_ADDRESS.sub('?', recipients[0].address)}>")
     return ("\r\n\t".join(lines) + f";\r\n\t{formatdate(localtime=True)}\r\n").encode("ascii")
-
-
-_UNSAFE_ADDRESS = re.compile(r"[^ -~]")
 
 
 def _safe(text: str) -> str:
