@@ -249,6 +249,7 @@ class Connection:
         self._tls_connection = connection
         transport = TLSTransport(connection, self._sock, self._host.wake_up)
         self._dialogue.switch(transport)
+        # No decrypted octet comes meanwhile, so that the time without progress bounds it, too.
         transport.handshake(min(self._options.socket_timeout, self._options.command_timeout))
         self._speaking = self._machine is not None
         session = self.session

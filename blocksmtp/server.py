@@ -36,13 +36,21 @@ class SMTPServer:
     """
 
     on_connect: Callable[..., Any] | None = None
+    """`on_connect(session)`: a new connection, before the greeting. Raise to refuse: 554."""
     on_secure: Callable[..., Any] | None = None
+    """`on_secure(connection, session)`: after a TLS handshake. Raise to close."""
     on_auth: Callable[..., Any] | None = None
+    """`on_auth(auth, session)`: return the user, or an `AuthResponse`; None refuses: 535."""
     on_mail_from: Callable[..., Any] | None = None
+    """`on_mail_from(address, session)`: the sender. Raise to refuse: 550."""
     on_rcpt_to: Callable[..., Any] | None = None
+    """`on_rcpt_to(address, session)`: a recipient. Raise to refuse: 550."""
     on_data: Callable[..., Any] | None = None
+    """`on_data(stream, session)`: a message; may return the text of the reply. Raise: 450."""
     on_close: Callable[..., Any] | None = None
+    """`on_close(session)`: the connection has ended. Once for each `on_connect`."""
     callback_context: Callable[[SMTPSession], AbstractContextManager[Any]] | None = None
+    """`callback_context(session)`: a context manager that is entered around each callback."""
 
     def __init__(self, **options: Any) -> None:
         self.options = from_keywords(Options, options)
@@ -83,7 +91,8 @@ class SMTPServer:
         `mode` sets. `host` None is every interface, IPv6 and IPv4. `sock` is a socket that is bound
         already; it is the server's from now on. `secure` None takes the option of that name.
 
-        Returns the server. Raises OSError when it cannot bind, RuntimeError after `close`.
+        Returns the server. Raises OSError when it cannot bind, ValueError for a port that is none
+        and for arguments that do not go together, RuntimeError after `close`.
         """
         if self._closer is not None:
             raise RuntimeError("the server is closed")
@@ -183,7 +192,7 @@ class SMTPServer:
     ) -> None:
         """`listen`, then `wait`. In the main thread SIGINT and SIGTERM close the server.
 
-        A second signal closes it without waiting for the clients.
+        A second signal closes it without waiting for the clients. Raises what `listen` raises.
         """
         in_main_thread = threading.current_thread() is threading.main_thread()
         with _stopped_by_signals(self) if in_main_thread else contextlib.nullcontext():
@@ -266,11 +275,13 @@ class SMTPServer:
         for listener in self._listeners:
             listener.join_ended()
         host.close()
-        host.logger.info("closed")
-        host.emit("close")
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        try:
+            host.logger.info("closed")
+            host.emit("close")
+        finally:
+            with self._changed:
+                self._closed = True
+                self._changed.notify_all()
 
     def __enter__(self: _Server) -> _Server:
         return self
@@ -285,7 +296,7 @@ class SMTPServer:
 
     @property
     def connections(self) -> list[SMTPSession]:
-        """The sessions that are live at this moment."""
+        """A snapshot of the sessions that are live."""
         with self._changed:
             return [connection.session for connection in self._host.connections]
 
@@ -300,17 +311,22 @@ class SMTPServer:
     # --- events ----------------------------------------------------------------------------
 
     def on(self, event: str, listener: Callable[..., Any]) -> Callable[..., Any]:
-        """Call `listener` at each "listening", "connect", "error" or "close"; returns it."""
+        """Call `listener` at each `event`, in the thread where it happens; returns it.
+
+        It gets nothing at "listening" and "close", a `ConnectionInfo` at "connect", and at "error"
+        the exception: what an application's callback raised, or what failed in the server itself.
+        Raises ValueError for another event, TypeError for a listener that cannot be called.
+        """
         self._host.events.add(event, listener)
         return listener
 
     def once(self, event: str, listener: Callable[..., Any]) -> Callable[..., Any]:
-        """Call `listener` at the next `event` only; returns it."""
+        """As `on`, but at the next `event` only."""
         self._host.events.add(event, listener, once=True)
         return listener
 
     def off(self, event: str, listener: Callable[..., Any]) -> None:
-        """Call `listener` no more."""
+        """Call `listener` no more at `event`. Raises ValueError for an event that is none."""
         self._host.events.remove(event, listener)
 
 

@@ -61,20 +61,25 @@ class SMTPAddress:
 
 @dataclass
 class SMTPEnvelope:
-    """The envelope of the current transaction; a new object for each."""
+    """The envelope of the current transaction (RFC 5321, section 2.3.1); a new object for each."""
 
     mail_from: SMTPAddress | None = None
     rcpt_to: list[SMTPAddress] = field(default_factory=list)
     body_type: str = "7bit"
     """"7bit" or "8bitmime" (RFC 6152)."""
     smtp_utf8: bool = False
+    """Whether MAIL said SMTPUTF8 (RFC 6531)."""
     require_tls: bool = False
+    """Whether MAIL said REQUIRETLS (RFC 8689): to be sent on over verified TLS only."""
     dsn: DSNEnvelope = field(default_factory=DSNEnvelope)
 
 
 @dataclass(frozen=True)
 class ConnectionInfo:
-    """Who connected: what the event "connect" hands to its listeners."""
+    """Who connected: what the event "connect" hands to its listeners.
+
+    The attributes are those of the session at that moment.
+    """
 
     id: str
     local_address: str
@@ -103,24 +108,30 @@ class SMTPSession:
     tls_options: TLSCipherInfo | None = None
 
     local_address: str = ""
+    """The IP address that the client connected to; "" on a Unix socket."""
     local_port: int = 0
+    """The TCP port that the client connected to; 0 on a Unix socket."""
     remote_address: str = ""
+    """The client's IP address, as a PROXY header or XCLIENT told it; "" on a Unix socket."""
     remote_port: int = 0
+    """The client's TCP port; 0 on a Unix socket, and where XCLIENT left it out."""
     client_hostname: str = ""
     """The client's name by reverse lookup, "[address]" where there is none."""
 
     host_name_appears_as: str | None = None
-    """The name that the client gave in HELO, EHLO or LHLO; None before."""
+    """The name that the client gave in HELO, EHLO or LHLO; None before it and after STARTTLS."""
     opening_command: str | None = None
-    """"HELO", "EHLO" or "LHLO"; None before it and after STARTTLS."""
+    """"HELO", "EHLO" or "LHLO"; None before it, and again after STARTTLS and XCLIENT."""
 
     user: Any = None
-    """What `on_auth` returned for the user; None before authentication."""
+    """What `on_auth` returned for the user; None before AUTH, and again after STARTTLS."""
     transaction: int = 0
     """How many messages were accepted on this connection."""
     envelope: SMTPEnvelope = field(default_factory=SMTPEnvelope)
     x_client: dict[str, str | None] = field(default_factory=dict)
+    """What XCLIENT said, by upper-case attribute; None where the proxy does not know."""
     x_forward: dict[str, str | None] = field(default_factory=dict)
+    """What XFORWARD said of the current message, in the same form."""
     state: dict[Any, Any] = field(default_factory=dict, repr=False)
     """The application's own, for the life of the connection."""
 
