@@ -357,6 +357,19 @@ def test_a_bound_socket(listens: bool, blocking: bool) -> None:
     assert sock.fileno() == -1, "it is the server's"
 
 
+@pytest.mark.parametrize(
+    "surplus",
+    [{"port": 2525}, {"host": "127.0.0.1"}, {"mode": 0o660}],
+    ids=min,
+)
+def test_a_bound_socket_is_bound_already(surplus: dict[str, Any]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock, server_of() as server:
+        with pytest.raises(ValueError, match="no port, host or mode"):
+            server.listen(sock=sock, **surplus)
+        assert server.addresses == []
+        assert sock.fileno() >= 0, "it is still the caller's"
+
+
 def test_a_bound_unix_socket_keeps_its_file(tmp_path: Path) -> None:
     """Who made it, systemd say, is to remove it."""
     path = tmp_path / "smtp"
