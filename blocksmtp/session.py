@@ -123,7 +123,7 @@ class SMTPSession:
     opening_command: str | None = None
     """"HELO", "EHLO" or "LHLO"; None before it, and again after STARTTLS and XCLIENT."""
 
-    user: Any = None
+    user: Any = field(default=None, repr=False)
     """What `on_auth` returned for the user; None before AUTH, and again after STARTTLS."""
     transaction: int = 0
     """How many messages were accepted on this connection."""

@@ -100,6 +100,7 @@ def test_an_address_is_shown_as_an_address() -> None:
 def test_the_state_is_not_shown() -> None:
     """It is the application's, and may hold anything."""
     assert "secret" not in repr(SMTPSession(id="1", state={"token": "secret"}))
+    assert "secret" not in repr(SMTPSession(id="1", user={"token": "secret"}))
 
 
 # --- in a dialogue -----------------------------------------------------------------------------
