@@ -89,7 +89,8 @@ class SMTPServer:
 
         `port` is a TCP port, 0 for a free one, or the path of a Unix socket, whose permissions
         `mode` sets. `host` None is every interface, IPv6 and IPv4. `sock` is a socket that is bound
-        already, in place of these; it is the server's from now on. `secure` None takes the option of that name.
+        already, in place of these; it is the server's from now on. `secure` None takes the option
+        of that name.
 
         Returns the server. Raises OSError when it cannot bind, ValueError for a port that is none
         and for arguments that do not go together, RuntimeError after `close`.
