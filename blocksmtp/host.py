@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from .events import Events
@@ -78,5 +79,8 @@ class Host:
     def failure(self, error: BaseException, where: str, logger: Logger | None = None) -> None:
         """The application failed in the callback `where`, or the server itself in what it did."""
         logger = logger or self.logger
-        logger.error("%s failed", where, exc_info=error)
-        self.emit("error", error, logger=logger)
+        try:
+            logger.error("%s failed", where, exc_info=error)
+            self.emit("error", error, logger=logger)
+        except Exception:  # noqa: BLE001 - the application's logging failed; the server goes on
+            traceback.print_exc()

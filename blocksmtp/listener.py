@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from .addresses import is_trusted
 from .connection import Connection, too_many_clients
+from .text import printable
 from .wire.sockets import UnixPath
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 # The machine is out of something that ended connections give back.
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _EXHAUSTED_SECONDS = 0.1
+
+# The listening socket itself is no good any more: somebody shut it down or closed it.
+_BROKEN = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK)
 
 
 class Listener(socketserver.ThreadingTCPServer):
@@ -70,23 +74,27 @@ class Listener(socketserver.ThreadingTCPServer):
         poll.register(self._host.wake_up, select.POLLIN)
         while True:
             poll.poll()
-            if self._host.wake_up.called:
+            if self._host.wake_up.called or not self._accept():
                 return
-            self._accept()
 
-    def _accept(self) -> None:
+    def _accept(self) -> bool:
+        """Accept one client, if there is one; False where there can be no other."""
         try:
             request, client_address = self.get_request()
         except OSError as error:
             # All but these are about a client that is gone already.
             if error.errno in _EXHAUSTED:
                 self._wait_for_resources(error)
-            return
+            elif error.errno in _BROKEN:
+                self._host.failure(error, "listening")
+                return False
+            return True
         try:
             self.process_request(request, client_address)
         except Exception as error:  # noqa: BLE001 - one client must not end the loop
             self._host.failure(error, "accepting a client")
             request.close()
+        return True
 
     def _wait_for_resources(self, error: Exception) -> None:
         """Wait a moment; an ended connection makes room. Told once for each shortage."""
@@ -180,4 +188,8 @@ class Listener(socketserver.ThreadingTCPServer):
         """Stop listening: new clients are refused by the kernel from now on."""
         self.socket.close()
         if self._file is not None:
-            self._file.remove()
+            try:
+                self._file.remove()
+            except OSError as error:
+                # Its folder may be closed to a server that has given up its privileges.
+                self._host.logger.warning("socket left behind: %s", printable(str(error)))
