@@ -592,6 +592,7 @@ def test_a_broken_connection_shows_in_lines_and_parsers(serve: Serve) -> None:
     assert setup.errors == []
 
 
+@pytest.mark.thorough
 @every_wire
 @pytest.mark.parametrize("how", ["raises what the read raised", "swallows it", "reads nothing"])
 def test_a_client_that_stops_in_its_message(serve: Serve, wire: str, how: str) -> None:

@@ -208,6 +208,7 @@ def test_help_tells_of_every_option(option: str) -> None:
 # --- what cannot be done -------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -139,7 +139,12 @@ def converse(client: WireClient, scenario: Scenario, wire: str) -> None:
 
 @pytest.mark.parametrize(
     ("scenario", "wire"),
-    [(scenario, wire) for scenario in scenarios() for wire in scenario.wires],
+    [
+        # In clear under every Python; each of the four wires where the thorough tests run.
+        pytest.param(scenario, wire, marks=() if wire == "plain" else pytest.mark.thorough)
+        for scenario in scenarios()
+        for wire in scenario.wires
+    ],
     ids=lambda value: value.name if isinstance(value, Scenario) else value,
 )
 def test_dialogue(

@@ -83,6 +83,7 @@ def test_every_example_is_listed_and_says_how_to_try_it() -> None:
         assert f"examples/{name}.py" in (FOLDER / f"{name}.py").read_text().split('"""')[1]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", sorted(NAMES - HELPERS - SCRIPTS))
 def test_it_runs_until_it_is_stopped(name: str, tmp_path: Path) -> None:
     before = {"behind_a_proxy": b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 25\r\n"}.get(name, b"")

@@ -87,6 +87,7 @@ def test_cut_anywhere(scenario: Scenario) -> None:
         assert play(scenario, secure=secure, cut=at(position)) == expected, position
 
 
+@pytest.mark.thorough
 @each(FOLLOWED)
 def test_an_incomplete_command_behind_it_gets_no_answer(scenario: Scenario, secure: bool) -> None:
     assert play(scenario.followed_by("NOO"), secure=secure) == play(scenario, secure=secure)
@@ -98,6 +99,7 @@ def test_after_the_end_nothing_is_answered(scenario: Scenario, secure: bool) -> 
     assert play(followed, secure=secure) == play(scenario, secure=secure)
 
 
+@pytest.mark.thorough
 @each([scenario for scenario in CUTTABLE if scenario.can_run_ahead])
 def test_a_client_that_does_not_wait_gets_the_same(scenario: Scenario, secure: bool) -> None:
     ahead = scenario.all_ahead()
