@@ -27,11 +27,6 @@ from tests.certificates import Authority, Leaf
 
 
 @pytest.fixture(scope="module")
-def authority() -> Authority:
-    return Authority()
-
-
-@pytest.fixture(scope="module")
 def leaf(authority: Authority) -> Leaf:
     return authority.issue("mail.example.org")
 

@@ -36,24 +36,6 @@ from .handshakes import (
     restrict,
 )
 
-
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return Authority()
-
-
-@pytest.fixture(scope="module")
-def leaf(authority: Authority) -> Leaf:
-    return authority.issue(NAME)
-
-
-@pytest.fixture
-def client(authority: Authority) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    authority.trusted_by(context)
-    return context
-
-
 # --- certificates --------------------------------------------------------------------------------
 
 

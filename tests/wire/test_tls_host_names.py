@@ -28,35 +28,6 @@ from .handshakes import (
     restrict,
 )
 
-
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return Authority()
-
-
-@pytest.fixture(scope="module")
-def leaf(authority: Authority) -> Leaf:
-    return authority.issue(NAME)
-
-
-@pytest.fixture(scope="module")
-def alice(authority: Authority) -> Leaf:
-    return authority.issue("alice@example.org")
-
-
-@pytest.fixture(scope="module")
-def stranger() -> Leaf:
-    """A client's certificate from an authority that nobody trusts."""
-    return Authority().issue("mallory@example.org")
-
-
-@pytest.fixture
-def client(authority: Authority) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    authority.trusted_by(context)
-    return context
-
-
 # --- host names ----------------------------------------------------------------------------------
 
 
