@@ -131,7 +131,7 @@ class Listener(socketserver.ThreadingTCPServer):
         self._host.began(connection, thread)
         try:
             thread.start()
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             self._leave(connection)
             self._refuse(request)
             self._wait_for_resources(error)

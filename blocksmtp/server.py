@@ -247,7 +247,12 @@ class SMTPServer:
         closer = threading.Thread(target=go_on, name="blocksmtp close")
         with self._changed:
             self._closer = closer
-        closer.start()
+        try:
+            closer.start()
+        except (RuntimeError, MemoryError):
+            with self._changed:
+                self._closer = None  # Another close() may find a thread, or need none.
+            raise
 
     def _stop_accepting(self) -> None:
         self._host.call()

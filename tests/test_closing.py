@@ -417,6 +417,31 @@ def test_on_data_that_closes_the_server_is_acknowledged() -> None:
     assert received == [b"the one\r\n"]
 
 
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError("none")])
+def test_from_a_callback_without_a_thread_to_do_it(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says so, and another close() finishes what it began."""
+    start = threading.Thread.start
+
+    def failing(thread: threading.Thread) -> None:
+        if thread.name == "blocksmtp close":
+            raise error
+        start(thread)
+
+    def on_mail_from(address: Any, session: SMTPSession) -> None:
+        with pytest.raises(type(error)):
+            server.close()
+
+    monkeypatch.setattr(threading.Thread, "start", failing)
+    with serving(on_mail_from=on_mail_from) as server, greeted(server) as client:
+        client.expect(250, "MAIL FROM:<a@client.example>")
+        assert not server.wait(0)
+        server.close()
+        assert client.rest() == GOODBYE
+        assert server.wait(0)
+
+
 @pytest.mark.parametrize("event", ["connect", "error"])
 def test_from_a_listener_in_a_connection(event: str) -> None:
     def on_mail_from(address: object, session: SMTPSession) -> None:

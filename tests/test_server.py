@@ -79,6 +79,7 @@ def test_every_interface_by_default() -> None:
         assert is_served(("127.0.0.1", server.port))
         assert is_served(("::1", server.port))
         assert len(server.addresses) == 1
+        wait_until_idle(server)
         with connect(("127.0.0.1", server.port)) as client:
             client.hello()
             (session,) = server.connections
