@@ -74,13 +74,13 @@ class Host:
     def emit(self, event: str, *arguments: Any, logger: Logger | None = None) -> None:
         """Call the listeners of `event`; `logger` is told of those that fail."""
         for error in self.events.emit(event, *arguments):
-            (logger or self.logger).error("a listener of %r failed", event, exc_info=error)
+            (logger or self.logger).failure("a listener of %s failed", event, error)
 
     def failure(self, error: BaseException, where: str, logger: Logger | None = None) -> None:
         """The application failed in the callback `where`, or the server itself in what it did."""
         logger = logger or self.logger
         try:
-            logger.error("%s failed", where, exc_info=error)
+            logger.failure("%s failed", where, error)
             self.emit("error", error, logger=logger)
         except Exception:  # noqa: BLE001 - the application's logging failed; the server goes on
             traceback.print_exc()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import MutableMapping
+import traceback
+from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from .options import AUTH_METHODS, COMMANDS
@@ -15,14 +16,40 @@ else:
     _Adapter = logging.LoggerAdapter
 
 
-class ServerLogger(_Adapter):
+class _Logger(_Adapter):
+    """Logs failures in a way that what they quote cannot pass for anything else."""
+
+    def failure(self, message: str, name: str, error: BaseException) -> None:
+        """Log `message`, which holds one "%s" for `name`, as an error, and the traceback.
+
+        The record's path, line and function are those where `error` was raised.
+        """
+        if not self.isEnabledFor(logging.ERROR):
+            return
+        message, keywords = self.process(message, {})
+        frames = traceback.extract_tb(error.__traceback__, -1) or [
+            ("(unknown)", 0, "(unknown)", "")
+        ]
+        path, number, function, _ = frames[0]
+        about = (type(error), error, error.__traceback__)
+        logger = self.logger
+        record = logger.makeRecord(
+            *(logger.name, logging.ERROR, path, number or 0, message, (name,), about, function),
+            extra=keywords["extra"],
+        )
+        # Where it is there already, a formatter does not make its own.
+        record.exc_text = shown_traceback(error)
+        logger.handle(record)
+
+
+class ServerLogger(_Logger):
     """For what belongs to no session: its records carry "-", which a formatter can show as well."""
 
     def __init__(self, logger: Any) -> None:
         super().__init__(logger, {"session_id": "-"})
 
 
-class SessionLogger(_Adapter):
+class SessionLogger(_Logger):
     """Puts the session's id in front of each message, and as `session_id` into each record."""
 
     def __init__(self, logger: Any, session_id: str) -> None:
@@ -48,3 +75,30 @@ def shown_command(line: bytes) -> str:
         mechanism = rest.partition(" ")[0].upper()
         return f"AUTH {mechanism if mechanism in AUTH_METHODS else ''} ***"
     return text if verb.upper() in COMMANDS else "***"
+
+
+def shown_traceback(error: BaseException) -> str:
+    """The traceback of `error`, and of those that led to it, the text of each on one line.
+
+    An application's exception may quote what a client sent, line ends included: in the log they
+    are escapes, so that no client can write a line of its own.
+    """
+    chain = [error]
+    while (cause := _led_to(chain[-1])) is not None and cause not in chain:
+        chain.append(cause)
+    return "\n".join(line for each in reversed(chain) for line in _traceback_lines(each))
+
+
+def _led_to(error: BaseException) -> BaseException | None:
+    return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _traceback_lines(error: BaseException) -> Iterator[str]:
+    yield "Traceback (most recent call last):"
+    for entry in traceback.format_tb(error.__traceback__):
+        yield entry.rstrip("\n")
+    yield printable("".join(traceback.format_exception_only(error)).rstrip("\n"))
+    # Those of an ExceptionGroup.
+    for each in getattr(error, "exceptions", ()):
+        if isinstance(each, BaseException):
+            yield from _traceback_lines(each)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import builtins
 import contextlib
 import json
 import logging
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blocksmtp import AuthResponse, SMTPError, SMTPSession
-from blocksmtp.logs import SessionLogger, shown_command
+from blocksmtp.logs import ServerLogger, SessionLogger, shown_command, shown_traceback
 from blocksmtp.text import CONTROL_CHARACTERS
 from tests.client import Client, connect, serving, trusting, wait_until_idle
 
@@ -92,7 +94,7 @@ def test_every_record_has_a_session_id() -> None:
     shown = [formatter.format(record) for record in log.records]
     assert any(line.startswith(f"{session.id} [{session.id}] C: ") for line in shown)
     assert any(line.startswith("- listening on ") for line in shown)
-    assert any(line.startswith("- a listener of 'listening' failed") for line in shown)
+    assert any(line.startswith("- a listener of listening failed") for line in shown)
     assert len({line.split(" ")[0] for line in shown}) == 3  # the failed handshake's, too
     for record in log.records:
         identifier = record.session_id  # type: ignore[attr-defined]
@@ -343,3 +345,87 @@ def check_lines(log: Log) -> None:
         assert CONTROL_CHARACTERS.search(message) is None
         assert message.isascii()
         assert len(message.splitlines()) == 1
+
+
+# --- tracebacks --------------------------------------------------------------------------------
+
+FORGED = "first\n2026-01-01 INFO [session] all is well\r\n\x1b[2J\u2028second"
+
+
+def raised(make: Any, cause: BaseException | None = None) -> BaseException:
+    try:
+        if cause is not None:
+            raise make(FORGED) from cause
+        raise make(FORGED)
+    except BaseException as error:  # noqa: BLE001 - whatever it is
+        return error
+
+
+@pytest.mark.parametrize("make", [ValueError, KeyError, SMTPError, SyntaxError, SystemExit])
+def test_a_traceback_quotes_the_client_on_one_line(make: Any) -> None:
+    lines = shown_traceback(raised(make)).split("\n")
+    assert lines[0] == "Traceback (most recent call last):"
+    assert 'test_logs.py", line' in lines[1]
+    (text,) = (line for line in lines if "all is well" in line)
+    assert text.split(":")[0].endswith(make.__name__)
+    assert "second" in text
+    assert text.isascii()
+    assert CONTROL_CHARACTERS.search(text) is None
+    # What Python shows of the frame is the program's own.
+    assert all(line.startswith(("  ", "Traceback ", text)) for line in lines)
+
+
+def test_a_traceback_tells_what_led_to_it() -> None:
+    cause = raised(KeyError, raised(LookupError))
+    text = shown_traceback(raised(ValueError, cause))
+    order = ["\nLookupError: ", "\nKeyError: ", "\nValueError: "]
+    assert [text.index(name) for name in order] == sorted(text.index(name) for name in order)
+    assert text.count("all is well") == text.count("Traceback") == 3
+
+
+def test_a_traceback_that_leads_to_itself_ends() -> None:
+    first, second = raised(KeyError), raised(ValueError)
+    first.__cause__, second.__cause__ = second, first
+    assert shown_traceback(first).count("Traceback") == 2
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups came with Python 3.11")
+def test_a_traceback_of_a_group_tells_of_each() -> None:
+    # By its name, which Python 3.10 does not know.
+    group = vars(builtins)["ExceptionGroup"](FORGED, [raised(KeyError), raised(ValueError)])
+    text = shown_traceback(group)
+    assert text.count("all is well") == 3
+    assert len(text.split("\n")) == len(text.splitlines())
+
+
+def test_a_formatter_shows_this_traceback_and_handlers_get_the_exception() -> None:
+    def on_mail_from(address: Any, session: SMTPSession) -> None:
+        raise ValueError(FORGED)
+
+    with logged(on_mail_from=on_mail_from) as (log, client):
+        client.expect(451, "MAIL FROM:<a@client.example>")
+    (record,) = (each for each in log.records if each.levelno == logging.ERROR)
+    shown = logging.Formatter("%(asctime)s %(message)s").format(record)
+    assert not any(line.startswith("2026-01-01 INFO") for line in shown.splitlines())
+    assert "\nValueError: first\\n2026-01-01 INFO" in shown
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]) == FORGED
+    # Where it happened.
+    assert (record.filename, record.funcName) == ("test_logs.py", "on_mail_from")
+
+
+def test_nothing_is_formatted_for_a_log_that_takes_no_errors() -> None:
+    class Unprintable(Exception):
+        def __str__(self) -> str:
+            raise AssertionError("formatted in vain")
+
+    log = Log()
+    log.logger.setLevel(logging.CRITICAL)
+    ServerLogger(log.logger).failure("%s failed", "nothing", Unprintable())
+    assert log.records == []
+
+
+def test_a_failure_that_was_never_raised_is_logged_as_well() -> None:
+    log = Log()
+    ServerLogger(log.logger).failure("%s failed", "something", ValueError(FORGED))
+    assert "ValueError: first\\n2026" in log.everything
