@@ -6,6 +6,7 @@ Replies are gathered, and sent just before the next read that may have to wait: 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from .logs import SessionLogger, shown_command
 from .protocol.replies import Next, Reply
 from .text import printable
 from .wire.body import MessageBody, Pace
-from .wire.reader import LineTooLong, Reader
+from .wire.reader import LineTooLong, Patience, Reader
 
 if TYPE_CHECKING:
     from .options import Options
@@ -31,13 +32,19 @@ class Dialogue:
         self._options = options
         self._logger = logger
         self._outgoing = bytearray()
+        self._patience = Patience(options.transaction_timeout)
         self.switch(transport)
 
     def switch(self, transport: Transport) -> None:
         """Go on over `transport`, with a reader of its own: nothing read before survives."""
         self.transport = transport
+        options = self._options
         self._reader = Reader(
-            transport, self.flush, self._options.socket_timeout, self._options.command_timeout
+            transport,
+            self.flush,
+            options.socket_timeout,
+            options.command_timeout,
+            self._patience,
         )
 
     def write(self, reply: Reply) -> None:
@@ -52,7 +59,9 @@ class Dialogue:
             octets = bytes(self._outgoing)
             self._outgoing.clear()
             options = self._options
+            started = time.monotonic()
             self.transport.send(octets, options.socket_timeout, options.command_timeout)
+            self._patience.left -= time.monotonic() - started
 
     def say_goodbye(self, reply: Reply) -> None:
         """Send the last reply, if it can still be sent."""
@@ -105,7 +114,9 @@ class Dialogue:
         # The callback may do something else before it reads.
         self.flush()
         options = self._options
-        pace = Pace(self._reader, options.socket_timeout, options.data_min_rate)
+        pace = Pace(
+            self._reader, options.socket_timeout, options.data_min_rate, options.command_timeout
+        )
         body = MessageBody(pace, self._reader, options.bare_newline, options.size)
         replies = machine.receive(body)
         self._logger.info(
@@ -115,6 +126,8 @@ class Dialogue:
         )
         if isinstance(body.failure, ConnectionError):
             raise body.failure
+        if any(reply.code < 400 for reply in replies):
+            self._patience.renew()
         for reply in replies:
             self.write(reply)
         return all(reply.then is Next.COMMAND for reply in replies)

@@ -95,14 +95,17 @@ def _whole_number(lowest: int, *, unlimited: bool = False, false_is_none: bool =
     return check
 
 
-def _seconds(*, zero: bool) -> Check:
-    def check(name: str, value: Any) -> float:
-        _of_type(name, value, (int, float), "a number of seconds")
+def _seconds(*, zero: bool = False, unlimited: bool = False) -> Check:
+    def check(name: str, value: Any) -> float | None:
+        if unlimited and value is None:
+            return None
+        _of_type(name, value, (int, float), "a number of seconds" + (" or None" * unlimited))
         # A year: what is longer (or not a number) is a slip, and too much for the system calls.
         if not 0 <= value <= 31_536_000:
             raise ValueError(f"{name} must be a number of seconds, not {value!r}")
         if not zero and value == 0:
-            raise ValueError(f"{name} must be more than 0 seconds")
+            hint = "; None means no limit" if unlimited else ""
+            raise ValueError(f"{name} must be more than 0 seconds{hint}")
         return float(value)
 
     return check
@@ -327,8 +330,9 @@ class Options(TLSOptions):
         _whole_number(1, unlimited=True, false_is_none=True),
     )
     max_bad_commands: int | None = _option(None, 10, _whole_number(1, unlimited=True))
-    socket_timeout: float = _option("socketTimeout", 60.0, _seconds(zero=False))
-    command_timeout: float = _option(None, 300.0, _seconds(zero=False))
+    socket_timeout: float = _option("socketTimeout", 60.0, _seconds())
+    command_timeout: float = _option(None, 300.0, _seconds())
+    transaction_timeout: float | None = _option(None, 1800.0, _seconds(unlimited=True))
     data_min_rate: int = _option(None, 500, _whole_number(0))
     close_timeout: float = _option("closeTimeout", 30.0, _seconds(zero=True))
     greeting_delay: float = _option(None, 0.0, _seconds(zero=True))

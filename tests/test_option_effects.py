@@ -26,7 +26,7 @@ from blocksmtp import (
     TLSOptions,
 )
 from blocksmtp.options import Options
-from tests import test_closing, test_limits
+from tests import test_closing, test_deadlines, test_limits
 from tests.certificates import Authority, Leaf
 from tests.client import Client, connect, serving, trusting, wait_until_idle
 
@@ -752,9 +752,10 @@ EFFECTS: dict[str, Callable[..., None]] = {
         test_limits.test_commands_before_authentication_are_counted
     ),
     "max_bad_commands": test_limits.test_bad_commands_in_a_row_are_counted,
-    "socket_timeout": test_limits.test_a_silent_client_is_told_and_closed,
-    "command_timeout": test_limits.test_a_line_that_drips_is_broken_off,
-    "data_min_rate": test_limits.test_without_a_rate_a_message_may_drip,
+    "socket_timeout": test_deadlines.test_a_silent_client_is_told_and_closed,
+    "command_timeout": test_deadlines.test_a_line_that_drips_is_broken_off,
+    "transaction_timeout": (test_deadlines.test_a_client_that_keeps_every_limit_and_brings_nothing),
+    "data_min_rate": test_deadlines.test_without_a_rate_a_message_may_drip,
     "close_timeout": test_closing.test_what_takes_longer_than_close_timeout_is_broken_off,
     "greeting_delay": test_limits.test_a_client_that_talks_before_the_greeting_is_refused,
     "bare_newline": test_bare_newline,

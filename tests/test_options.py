@@ -72,6 +72,7 @@ OPTIONS: dict[str, tuple[str | None, Any, Any]] = {
     "max_bad_commands": (None, None, None),
     "socket_timeout": ("socketTimeout", 1, 1.0),
     "command_timeout": (None, 0.5, 0.5),
+    "transaction_timeout": (None, None, None),
     "data_min_rate": (None, 0, 0),
     "close_timeout": ("closeTimeout", 0, 0.0),
     "greeting_delay": (None, 2, 2.0),
@@ -211,7 +212,10 @@ UNLIMITED = [
     "max_allowed_unauthenticated_commands",
 ]
 NUMBERS = [*UNLIMITED, "max_recipients", "max_command_length", "data_min_rate"]
-TIMES = ["socket_timeout", "command_timeout", "close_timeout", "greeting_delay"]
+TIMES = [
+    *("socket_timeout", "command_timeout", "transaction_timeout"),
+    *("close_timeout", "greeting_delay"),
+]
 TRUSTED = ["use_xclient", "use_xforward", "use_proxy"]
 SEQUENCES = ["auth_methods", "disabled_commands", *TRUSTED]
 CHOICES = ["bare_newline", "min_version", "max_version"]
@@ -227,7 +231,8 @@ WRONG_TYPES: list[tuple[str, Any]] = [
     *((name, value) for name in FLAGS for value in _any(1, 0, "yes", [])),
     *((name, value) for name in TEXTS for value in (1, b"mx", ["mx"], True)),
     *((name, value) for name in NUMBERS for value in ("5", 5.0, [5], True)),
-    *((name, value) for name in TIMES for value in ("5", None, [5], True)),
+    *((name, value) for name in TIMES for value in ("5", [5], True)),
+    *((name, None) for name in TIMES if name != "transaction_timeout"),
     *((name, value) for name in SEQUENCES for value in ("PLAIN", b"PLAIN", 5, None)),
     *((name, value) for name in ("auth_methods", "disabled_commands") for value in ([1], [None])),
     *((name, [value]) for name in TRUSTED for value in (None, 1, b"1234", True, ["192.0.2.1"])),
@@ -283,7 +288,7 @@ ILL_VALUES: list[tuple[str, Any]] = [
     *((name, -1) for name in TIMES),
     *((name, math.nan) for name in TIMES),
     *((name, value) for name in TIMES for value in (math.inf, 10**400)),
-    *((name, 0) for name in ("socket_timeout", "command_timeout")),
+    *((name, 0) for name in ("socket_timeout", "command_timeout", "transaction_timeout")),
     *(
         (name, f"one{control}two")
         for name in ("name", "banner", "helo_response", "auth_required_message")

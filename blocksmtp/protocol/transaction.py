@@ -36,8 +36,11 @@ class Body(Protocol):
     def failure(self) -> Exception | None:
         """What a read raised; the message must not be acknowledged then."""
 
-    def discard(self) -> None:
-        """Read what is left of the message and forget it. Never raises: see `failure`."""
+    def discard(self, *, refused: bool) -> None:
+        """Read what is left of the message and forget it; a message `refused`, without patience.
+
+        Never raises: see `failure`.
+        """
 
 
 def mail(machine: Machine, argument: str) -> Reply:
@@ -142,7 +145,7 @@ def receive(machine: Machine, body: Body) -> list[Reply]:
     else:
         if answers is None:
             answers = check(None)
-    body.discard()
+    body.discard(refused=all(answer.code >= 400 for answer in answers))
     machine.new_envelope()
     if isinstance(body.failure, SMTPError):
         return [replies.refusal(body.failure, 550)] * everyone

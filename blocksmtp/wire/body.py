@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 
 from ..errors import ClientTooSlow, SMTPError
@@ -15,15 +16,22 @@ class Pace:
     """Reads body octets, and notices a client that sends too few of them.
 
     In every `window` seconds of waiting for the client `rate` octets a second must come; 0: any
-    number will do. A window without an octet is too slow in any case.
+    number will do. A window without an octet is too slow in any case. What is only thrown away, as
+    `hurry` tells, is waited for no longer than `discard_seconds` in all.
     """
 
-    def __init__(self, reader: Reader, window: float, rate: int) -> None:
+    def __init__(self, reader: Reader, window: float, rate: int, discard_seconds: float) -> None:
         self._reader = reader
         self._window = window
         self._rate = rate
+        self._discard_seconds = discard_seconds
         self._waited = 0.0
         self._received = 0
+        self._left = math.inf
+
+    def hurry(self) -> None:
+        """The message is refused: its end is all that is waited for."""
+        self._left = min(self._left, self._discard_seconds)
 
     def read_some(self) -> bytes:
         """The next octets. Raises ClientTooSlow and ClientGone."""
@@ -31,8 +39,12 @@ class Pace:
         # A client that is fast enough never gets here with much of the window gone.
         seconds = self._window - self._waited if behind else self._window
         started = time.monotonic()
-        octets = self._reader.read_some(max(seconds, 0.001))
-        self._waited += time.monotonic() - started
+        octets = self._reader.read_some(max(min(seconds, self._left), 0.001))
+        waited = time.monotonic() - started
+        self._left -= waited
+        if self._left <= 0:
+            raise ClientTooSlow("the rest of a refused message took too long")
+        self._waited += waited
         self._received += len(octets)
         if self._waited >= self._window:
             if self._received < self._rate * self._waited:
@@ -73,12 +85,15 @@ class MessageBody:
             if piece or self._decoder.ended:
                 return piece
 
-    def discard(self) -> None:
+    def discard(self, *, refused: bool) -> None:
         """Throw away what the application did not read, and end its stream for good.
 
-        Never raises; a connection that breaks meanwhile is in `failure`.
+        The rest of a message that is `refused` must come soon. Never raises; a connection that
+        breaks meanwhile is in `failure`.
         """
         self.stream.drop()
+        if refused:
+            self._pace.hurry()
         # `failure` keeps what is raised here; a bare newline does not end the message.
         while not self._decoder.ended and not isinstance(self.failure, ConnectionError):
             with contextlib.suppress(ConnectionError, SMTPError):
@@ -91,6 +106,7 @@ class MessageBody:
             return piece
         if len(piece) > self._room:
             self.size_exceeded = True
+            self._pace.hurry()
             self.discarded += len(piece) - self._room
             piece = piece[: self._room]
         self._room -= len(piece)
@@ -114,5 +130,6 @@ class MessageBody:
         if self._refuse_bare_newline and self._decoder.bare_newline and self.failure is None:
             self.discarded += len(piece)
             self.failure = SMTPError("Error: message contains bare CR or LF", 550, "5.6.11")
+            self._pace.hurry()
             raise self.failure
         return piece

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -19,11 +20,34 @@ class LineTooLong(Exception):
     """A line was longer than allowed; it has been read up to its end, and thrown away."""
 
 
+class Patience:
+    """How long the server goes on waiting for a client that brings no message.
+
+    Each limit on a single wait can be kept by a client that sends, and takes, an octet just before
+    it, for ever. So the waits are added up, and `renew` is for who has brought a message.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        """None: for ever."""
+        self._seconds = math.inf if seconds is None else seconds
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin anew."""
+        self.left = self._seconds
+
+    def check(self) -> None:
+        """Raise ClientTooSlow where none is left."""
+        if self.left <= 0:
+            raise ClientTooSlow(f"no message in {self._seconds:.3g} seconds of waiting")
+
+
 class Reader:
     """Reads from a transport through a buffer.
 
     `before_wait` is called before every read from the transport: the moment to flush replies.
-    `idle_seconds` bound each wait, `line_seconds` a line from its first octet to its end.
+    `idle_seconds` bound each wait, `line_seconds` a line from its first octet to its end, and what
+    is left of `patience` all waits for lines; waits for octets use it up as well.
     """
 
     def __init__(
@@ -32,8 +56,10 @@ class Reader:
         before_wait: Callable[[], None],
         idle_seconds: float,
         line_seconds: float,
+        patience: Patience,
     ) -> None:
         self._transport = transport
+        self._patience = patience
         self._before_wait = before_wait
         self._idle_seconds = idle_seconds
         self._line_seconds = line_seconds
@@ -89,10 +115,24 @@ class Reader:
                 raise ClientTooSlow(f"a line took longer than {self._line_seconds:.3g} seconds")
             seconds = min(seconds, remaining)
         self._before_wait()
-        chunk = self._transport.receive(_LINE_READ, seconds, interruptible=True)
-        if not chunk:
+        self._patience.check()
+        try:
+            seconds = min(seconds, self._patience.left)
+            return self._receive(_LINE_READ, seconds, interruptible=True)
+        except ClientTooSlow:
+            self._patience.check()  # Where it is at an end, that is the reason to tell.
+            raise
+
+    def _receive(self, size: int, seconds: float, *, interruptible: bool) -> bytes:
+        """At least one octet from the transport, at the expense of the patience."""
+        started = time.monotonic()
+        try:
+            octets = self._transport.receive(size, seconds, interruptible=interruptible)
+        finally:
+            self._patience.left -= time.monotonic() - started
+        if not octets:
             raise ClientGone("the client closed the connection")
-        return chunk
+        return octets
 
     def read_some(self, seconds: float) -> bytes:
         """Whatever has been received, else what comes within so many seconds; not interruptible.
@@ -104,10 +144,7 @@ class Reader:
             self._buffer, self._position = b"", 0
             return octets
         self._before_wait()
-        octets = self._transport.receive(_BODY_READ, seconds, interruptible=False)
-        if not octets:
-            raise ClientGone("the client closed the connection")
-        return octets
+        return self._receive(_BODY_READ, seconds, interruptible=False)
 
     def give_back(self, octets: bytes) -> None:
         """Put back what `read_some` returned too much. The buffer is empty then."""

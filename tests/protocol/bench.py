@@ -95,11 +95,11 @@ class PlainBody:
         self.failure: Exception | None = None
         self.failure_at_end: Exception | None = None
         """Becomes `failure` when the rest is read away."""
-        self.discarded = 0
-        """How often it was told to discard the rest."""
+        self.discarded: list[bool] = []
+        """Whether it was refused, for each time that it was told to discard the rest."""
 
-    def discard(self) -> None:
-        self.discarded += 1
+    def discard(self, *, refused: bool) -> None:
+        self.discarded.append(refused)
         self.failure = self.failure or self.failure_at_end
 
 

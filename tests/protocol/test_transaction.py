@@ -57,7 +57,7 @@ class Outcome:
         """The transaction has ended, and the body was read away."""
         assert self.bench.session.envelope.mail_from is None
         assert self.bench.session.envelope.rcpt_to == []
-        assert self.body.discarded == 1
+        assert len(self.body.discarded) == 1
 
 
 def lmtp(on_data: Callback | None, *recipients: str, body: PlainBody | None = None) -> Outcome:
@@ -154,6 +154,28 @@ def test_replies_are_utf8_in_a_smtputf8_transaction_only() -> None:
     assert bench.machine.receive(PlainBody())[0].encode() == b"250 2.6.0 f?r Bob\r\n"
 
 
+@pytest.mark.parametrize(
+    ("on_data", "refused"),
+    [
+        (returning(None), False),
+        (None, False),
+        (raising(SMTPError("spam")), True),
+        (raising(RuntimeError()), True),
+    ],
+)
+def test_the_rest_of_a_refused_message_is_not_waited_for_long(
+    on_data: Callback | None, refused: bool
+) -> None:
+    assert Outcome(on_data).body.discarded == [refused]
+
+
+def test_the_rest_is_waited_for_as_long_as_one_recipient_has_it() -> None:
+    mixed: list[Any] = [None, SMTPError("full")]
+    assert lmtp(returning(mixed), "a@example.org", "b@example.org").body.discarded == [False]
+    mixed = [SMTPError("full")] * 2
+    assert lmtp(returning(mixed), "a@example.org", "b@example.org").body.discarded == [True]
+
+
 # --- the size ----------------------------------------------------------------------------------
 
 
@@ -177,8 +199,8 @@ def test_too_large_without_callback() -> None:
 
 def test_too_large_is_seen_only_when_the_rest_is_read_away() -> None:
     class Late(PlainBody):
-        def discard(self) -> None:
-            super().discard()
+        def discard(self, *, refused: bool) -> None:
+            super().discard(refused=refused)
             self.size_exceeded = True
 
     assert Outcome(returning(None), Late()).answers == [TOO_BIG]

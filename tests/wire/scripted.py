@@ -16,7 +16,7 @@ import pytest
 
 from blocksmtp.errors import ClientTooSlow
 from blocksmtp.wire.body import MessageBody, Pace
-from blocksmtp.wire.reader import Reader
+from blocksmtp.wire.reader import Patience, Reader
 from blocksmtp.wire.transport import Transport
 
 
@@ -93,10 +93,20 @@ class Scripted:
     def _about_to_wait(self) -> None:
         self.waits += 1
 
-    def reader(self, idle_seconds: float = 60.0, line_seconds: float = 300.0) -> Reader:
+    def reader(
+        self,
+        idle_seconds: float = 60.0,
+        line_seconds: float = 300.0,
+        patience: Patience | None = None,
+    ) -> Reader:
         """A reader of this transport."""
-        transport = cast(Transport, self)
-        return Reader(transport, self._about_to_wait, idle_seconds, line_seconds)
+        return Reader(
+            cast(Transport, self),
+            self._about_to_wait,
+            idle_seconds,
+            line_seconds,
+            patience or Patience(None),
+        )
 
 
 def message_body(
@@ -106,10 +116,11 @@ def message_body(
     clock: Clock | None = None,
     window: float = 60.0,
     rate: int = 0,
+    discard_seconds: float = 300.0,
 ) -> MessageBody:
     """The body of a message that arrives as the script says."""
     reader = Scripted(*steps, clock=clock).reader()
-    return MessageBody(Pace(reader, window, rate), reader, policy, size)
+    return MessageBody(Pace(reader, window, rate, discard_seconds), reader, policy, size)
 
 
 def dot_stuffed(message: bytes) -> bytes:

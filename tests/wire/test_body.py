@@ -21,7 +21,7 @@ def received(
 ) -> tuple[MessageBody, Reader]:
     """A body, and the reader that the dialogue goes on with."""
     reader = Scripted(*steps).reader()
-    return MessageBody(Pace(reader, 60.0, 0), reader, policy, size), reader
+    return MessageBody(Pace(reader, 60.0, 0, 300.0), reader, policy, size), reader
 
 
 def any_length(_start: bytes) -> int:
@@ -65,7 +65,7 @@ def test_the_dialogue_goes_on_behind_the_end_mark(read: str, size: int | None) -
     for cut in range(1, len(wire)):
         body, reader = received(wire[:cut], wire[cut:], size=size)
         READS[read](body)
-        body.discard()
+        body.discard(refused=False)
         assert body.failure is None
         assert body.stream.byte_length == len(MESSAGE)
         assert body.size_exceeded == (size is not None and size < len(MESSAGE))
@@ -77,7 +77,7 @@ def test_nothing_is_read_beyond_the_end_mark(read: str) -> None:
     # The client waits for the reply: a further read would wait for ever.
     body, _ = received(dot_stuffed(MESSAGE), AssertionError("read too much"))
     READS[read](body)
-    body.discard()
+    body.discard(refused=False)
     assert body.failure is None
 
 
@@ -85,9 +85,9 @@ def test_two_messages_after_each_other() -> None:
     wire = dot_stuffed(b"one\r\n") + b"DATA\r\n" + dot_stuffed(b"two\r\n") + b"QUIT\r\n"
     reader = Scripted(wire).reader()
     for expected, command in ((b"one\r\n", b"DATA\r\n"), (b"two\r\n", b"QUIT\r\n")):
-        body = MessageBody(Pace(reader, 60.0, 0), reader, "normalize", None)
+        body = MessageBody(Pace(reader, 60.0, 0, 300.0), reader, "normalize", None)
         assert body.stream.read() == expected
-        body.discard()
+        body.discard(refused=False)
         assert reader.readline(any_length) == command
 
 
@@ -144,7 +144,7 @@ def test_a_bare_newline_is_refused_after_all_was_read(sent: bytes) -> None:
             body.stream.read()
         assert (caught.value.response_code, caught.value.enhanced_code) == (550, "5.6.11")
         assert body.failure is caught.value
-        body.discard()
+        body.discard(refused=False)
         assert body.failure is caught.value
         assert body.stream.byte_length == len((SMUGGLING[0] + sent).replace(b"\r\n.", b"\r\n"))
         assert lines(reader) == NEXT
@@ -156,7 +156,7 @@ def test_a_bare_newline_is_refused_after_all_was_read(sent: bytes) -> None:
 @pytest.mark.parametrize("sent", SMUGGLING[1:])
 def test_a_bare_newline_counts_where_nobody_reads(sent: bytes) -> None:
     body, reader = received(SMUGGLING[0] + sent + b".\r\n" + NEXT, policy="reject")
-    body.discard()
+    body.discard(refused=False)
     assert isinstance(body.failure, SMTPError)
     assert lines(reader) == NEXT
 
@@ -169,7 +169,7 @@ def test_a_bare_newline_counts_behind_the_size_as_well(read: bool) -> None:
         if read:
             with pytest.raises(SMTPError):
                 body.stream.read()
-        body.discard()
+        body.discard(refused=False)
         assert isinstance(body.failure, SMTPError)
         assert lines(reader) == NEXT
 
@@ -179,7 +179,7 @@ def test_a_bare_newline_counts_behind_the_size_as_well(read: bool) -> None:
 def test_the_other_policies_refuse_nothing(sent: bytes, policy: str) -> None:
     body, reader = received(SMUGGLING[0] + sent + b".\r\n" + NEXT, policy=policy)
     assert body.stream.read().startswith(SMUGGLING[0])
-    body.discard()
+    body.discard(refused=False)
     assert body.failure is None
     assert lines(reader) == NEXT
 
@@ -203,7 +203,7 @@ def test_a_connection_that_breaks_anywhere(
             body.stream.read()
         assert body.failure is caught.value
         assert error is None or caught.value is error
-        body.discard()
+        body.discard(refused=False)
         assert body.failure is caught.value
         # The callback has caught it, and tries again.
         with pytest.raises(ConnectionError):
@@ -214,7 +214,7 @@ def test_a_connection_that_breaks_while_the_rest_is_discarded() -> None:
     wire = dot_stuffed(MESSAGE)
     for cut in range(1, len(wire)):
         body, _ = received(wire[:cut])
-        body.discard()
+        body.discard(refused=False)
         assert isinstance(body.failure, ClientGone)
 
 
@@ -223,7 +223,7 @@ def test_a_connection_that_breaks_after_a_bare_newline() -> None:
     body = message_body(b"a\nb\r\n", b"c\r\n", policy="reject")
     with pytest.raises(SMTPError):
         body.stream.read()
-    body.discard()
+    body.discard(refused=False)
     assert isinstance(body.failure, ClientGone)
 
 
@@ -326,5 +326,58 @@ def test_only_waiting_for_the_client_counts(clock: Clock) -> None:
 
 def test_the_pace_counts_while_the_rest_is_discarded(clock: Clock) -> None:
     body = paced(clock, *dripping(1, 7, 1000))
-    body.discard()
+    body.discard(refused=False)
     assert isinstance(body.failure, ClientTooSlow)
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "policy", "size", "refused"),
+    [
+        (b"x" * 20, "normalize", 10, False),
+        (b"bare\n", "reject", None, False),
+        (b"whatever", "normalize", None, True),
+    ],
+    ids=["too large", "bare newline", "by the application"],
+)
+def test_the_rest_of_a_refused_message_has_its_time(
+    clock: Clock, first: bytes, policy: str, size: int | None, refused: bool
+) -> None:
+    # Fast enough for the rate, and without an end.
+    started = clock.now
+    body = message_body(
+        first,
+        *dripping(10_000, 5, 1000),
+        clock=clock,
+        policy=policy,
+        size=size,
+        rate=500,
+        discard_seconds=100.0,
+    )
+    body.discard(refused=refused)
+    assert isinstance(body.failure, ClientTooSlow)
+    assert clock.now == started + 100
+
+
+def test_what_is_only_left_unread_takes_its_time(clock: Clock) -> None:
+    body = message_body(*dripping(10_000, 5, 1000), clock=clock, rate=500, discard_seconds=100.0)
+    body.discard(refused=False)
+    assert body.failure is None
+
+
+def test_only_waiting_for_the_client_counts_in_what_is_refused(clock: Clock) -> None:
+    body = message_body(b"x" * 20, b"y\r\n.\r\n", clock=clock, size=10, discard_seconds=100.0)
+    assert body.stream.read(5) == b"xxxxx"
+    clock.now += 3600
+    assert body.stream.read() == b"xxxxx"
+    assert body.failure is None
+
+
+def test_the_stream_ends_with_an_error_where_the_excess_takes_too_long(clock: Clock) -> None:
+    steps = dripping(10_000, 5, 1000)
+    body = message_body(b"x" * 20, *steps, clock=clock, size=10, discard_seconds=100.0)
+    assert body.stream.read(10) == b"x" * 10
+    with pytest.raises(ClientTooSlow):
+        body.stream.read(1)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blocksmtp.errors import ClientGone, ClientTooSlow, ServerClosing
-from blocksmtp.wire.reader import LineTooLong, Reader
+from blocksmtp.wire.reader import LineTooLong, Patience, Reader
 from tests.wire.scripted import Clock, Pause, Scripted, Step, split_at
 
 LIMIT = 4096
@@ -233,6 +233,54 @@ def test_waits_are_bounded_by_both_times(clock: Clock) -> None:
     transport = Scripted(b"N", b"OOP\r\n", clock=clock)
     assert transport.reader(7.0, 45.0).readline(limit) == b"NOOP\r\n"
     assert [seconds for _, seconds, _ in transport.calls] == [7.0, 7.0]
+
+
+def test_patience_is_for_all_waits_together(clock: Clock) -> None:
+    patience = Patience(100.0)
+    transport = Scripted(*dripping(b"NOOP\r\n" * 50, 1), clock=clock)
+    reader = transport.reader(patience=patience)
+    for _ in range(16):
+        assert reader.readline(limit) == b"NOOP\r\n"
+    with pytest.raises(ClientTooSlow, match="no message in 100 seconds of waiting"):
+        reader.readline(limit)
+    assert clock.now == 1100
+
+
+def test_patience_ends_a_wait(clock: Clock) -> None:
+    reader = Scripted(Pause(1000), clock=clock).reader(patience=Patience(7.0))
+    with pytest.raises(ClientTooSlow):
+        reader.readline(limit)
+    assert clock.now == 1007
+
+
+def test_patience_is_no_limit_for_what_has_come(clock: Clock) -> None:
+    patience = Patience(7.0)
+    reader = Scripted(Pause(6.5), b"NOOP\r\n" * 3, clock=clock).reader(patience=patience)
+    assert reader.readline(limit) == b"NOOP\r\n"
+    patience.left = 0
+    assert [reader.readline(limit) for _ in range(2)] == [b"NOOP\r\n"] * 2
+
+
+def test_a_body_uses_patience_up_but_is_not_ended_by_it(clock: Clock) -> None:
+    patience = Patience(7.0)
+    reader = Scripted(Pause(5), b"a", Pause(5), b"b", clock=clock).reader(patience=patience)
+    assert (reader.read_some(60.0), reader.read_some(60.0)) == (b"a", b"b")
+    with pytest.raises(ClientTooSlow, match="no message"):
+        reader.readline(limit)
+
+
+def test_patience_is_renewed(clock: Clock) -> None:
+    patience = Patience(7.0)
+    steps = [step for _ in range(10) for step in (Pause(5), b"NOOP\r\n")]
+    reader = Scripted(*steps, clock=clock).reader(patience=patience)
+    for _ in range(10):
+        assert reader.readline(limit) == b"NOOP\r\n"
+        patience.renew()
+
+
+def test_patience_without_end(clock: Clock) -> None:
+    reader = Scripted(*dripping(b"NOOP\r\n" * 1000, 40), clock=clock).reader()
+    assert len(all_lines(reader)) == 1000
 
 
 # --- bodies ---------------------------------------------------------------------------------------

@@ -248,7 +248,7 @@ def test_after_the_end_there_is_nothing() -> None:
 def test_after_the_callback_there_is_nothing(read: int) -> None:
     body = message_body(*pieces_of(dot_stuffed(MESSAGE) + b"QUIT\r\n", 7))
     assert body.stream.read(read) == MESSAGE[:read]
-    body.discard()
+    body.discard(refused=False)
     exhausted(body.stream)
     assert body.stream.byte_length == len(MESSAGE)
     assert body.failure is None
@@ -287,7 +287,7 @@ def test_a_closed_stream() -> None:
     closed(stream)
     stream.close()
     closed(stream)
-    body.discard()
+    body.discard(refused=False)
     assert body.failure is None
     assert stream.byte_length == len(MESSAGE)
     closed(stream)
@@ -298,7 +298,7 @@ def test_a_stream_that_is_dropped_while_open() -> None:
     body = message_body(*pieces_of(dot_stuffed(MESSAGE), 10))
     io.TextIOWrapper(body.stream, encoding="ascii").readline()
     assert body.stream.closed
-    body.discard()
+    body.discard(refused=False)
     assert body.failure is None
     assert body.stream.byte_length == len(MESSAGE)
 
@@ -314,7 +314,7 @@ def test_byte_length_counts_what_the_application_gets() -> None:
     assert body.stream.byte_length == 6
     assert body.stream.read(1) == b"t"
     assert body.stream.byte_length == 7
-    body.discard()
+    body.discard(refused=False)
     assert body.stream.byte_length == len(b".one\r\ntwo\r\nthree\r\n")
 
 
@@ -332,7 +332,7 @@ def test_the_stream_ends_at_the_size(excess: int, piece: int) -> None:
     assert body.stream.size_exceeded == (excess > 0)
     exhausted(body.stream)
     assert body.stream.byte_length == len(message)
-    body.discard()
+    body.discard(refused=False)
     assert body.stream.byte_length == len(message)
     assert body.stream.size_exceeded == (excess > 0)
     assert body.failure is None
@@ -342,7 +342,7 @@ def test_the_stream_ends_at_the_size(excess: int, piece: int) -> None:
 def test_the_size_counts_where_nothing_is_read(excess: int) -> None:
     message = b"x" * 1000 + b"\r\n"
     body = sized(message, len(message) - excess)
-    body.discard()
+    body.discard(refused=False)
     assert body.stream.size_exceeded == (excess > 0)
     assert body.stream.byte_length == len(message)
     exhausted(body.stream)
