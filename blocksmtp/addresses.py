@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .options import Network
 
 _IPV4_MAPPED_PREFIX = 96  # ::ffff:0:0/96 (RFC 4291, section 2.5.5.2)
+_IPV6_CLIENT_PREFIX = 64
 
 # Of a name's 255 octets (RFC 1035, section 2.3.4) one is the length of its first label, and one
 # that of the root.
@@ -38,6 +39,18 @@ def normalise_address(address: str) -> str:
     """
     parsed = _parse(address)
     return address if parsed is None else str(parsed)
+
+
+def client_network(address: str) -> str:
+    """What stands for the client at `address` where clients are counted.
+
+    A client of IPv6 commonly has a whole /64 to choose its address from (RFC 6177): that counts as
+    one. Text that is no IP address stands for itself, as an IPv4 address does.
+    """
+    parsed = _parse(address)
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return str(ipaddress.IPv6Network((parsed, _IPV6_CLIENT_PREFIX), strict=False))
+    return address
 
 
 def is_trusted(address: str, trusted: bool | tuple[Network, ...]) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+from .addresses import client_network
+
 
 class ClientLimits:
     """Counts the clients that are connected. None stands for no limit."""
@@ -24,23 +26,28 @@ class ClientLimits:
             self._places.release()
 
     def enter_address(self, address: str) -> bool:
-        """Take one of the places of `address`; False where none is left."""
+        """Take one of the places of `address`; False where none is left.
+
+        The addresses of an IPv6 /64 share their places.
+        """
         if self._per_address is None:
             return True
+        client = client_network(address)
         with self._lock:
-            count = self._by_address.get(address, 0)
+            count = self._by_address.get(client, 0)
             if count >= self._per_address:
                 return False
-            self._by_address[address] = count + 1
+            self._by_address[client] = count + 1
             return True
 
     def leave_address(self, address: str) -> None:
         """Give the place back."""
         if self._per_address is None:
             return
+        client = client_network(address)
         with self._lock:
-            count = self._by_address[address] - 1
+            count = self._by_address[client] - 1
             if count:
-                self._by_address[address] = count
+                self._by_address[client] = count
             else:
-                del self._by_address[address]
+                del self._by_address[client]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blocksmtp.addresses import is_trusted, normalise_address
+from blocksmtp.addresses import client_network, is_trusted, normalise_address
 from blocksmtp.options import Network
 
 
@@ -44,6 +44,21 @@ def test_it_is_the_same_address(
     parsed = ipaddress.ip_address(normalised)
     assert parsed in (address, getattr(address, "ipv4_mapped", None))
     assert normalise_address(normalised) == normalised
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("2001:db8::ffff:ffff:ffff:ffff", "2001:db8::/64"),
+        ("2001:db8:0:1::1", "2001:db8:0:1::/64"),
+        ("::1", "::/64"),
+        ("", ""),
+    ],
+)
+def test_a_client_may_have_many_addresses(address: str, network: str) -> None:
+    assert client_network(address) == network
 
 
 def networks(*texts: str) -> tuple[Network, ...]:

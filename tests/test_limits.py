@@ -184,6 +184,19 @@ def test_a_unix_socket_has_no_address_to_count(tmp_path: Path) -> None:
             assert len(server.connections) == 3
 
 
+def test_a_client_of_ipv6_is_one_whichever_of_its_addresses_it_takes() -> None:
+    limits = ClientLimits(None, 2)
+    assert limits.enter_address("2001:db8::1")
+    assert limits.enter_address("2001:db8::2")
+    assert not limits.enter_address("2001:db8::ffff:3")
+    assert limits.enter_address("2001:db8:0:1::1")
+    limits.leave_address("2001:db8::2")
+    assert limits.enter_address("2001:db8::ffff:3")
+    for address in ("2001:db8::1", "2001:db8::ffff:3", "2001:db8:0:1::1"):
+        limits.leave_address(address)
+    assert limits._by_address == {}
+
+
 def test_places_by_address_are_forgotten_when_they_are_free() -> None:
     limits = ClientLimits(None, 2)
     assert [limits.enter_address("192.0.2.1") for _ in range(3)] == [True, True, False]
