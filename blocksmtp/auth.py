@@ -104,7 +104,8 @@ class AuthResponse:
             raise TypeError(f"data must be a mapping, not {type(data).__name__}")
         self.user = user
         self.message = message
-        self.response_code = response_code
+        # As in SMTPError.
+        self.response_code = None if response_code is None else int(response_code)
         self.data = data
 
     def __repr__(self) -> str:

@@ -7,6 +7,7 @@ as an exception; `run` turns it into the last reply, if there is to be one, and 
 from __future__ import annotations
 
 import base64
+import functools
 import os
 import socket
 import time
@@ -22,6 +23,7 @@ from .errors import (
     ProxyHeaderBroken,
     ServerClosing,
     SMTPError,
+    forget_frames,
 )
 from .logs import SessionLogger
 from .protocol.application import Application, Defect
@@ -45,6 +47,23 @@ def too_many_clients(host: Host) -> Reply:
     return closing(f"{host.options.name} Too many connections, try again later", "4.7.0")
 
 
+def _connected(host: Host, session: SMTPSession, logger: SessionLogger) -> None:
+    """Tell the listeners of "connect" who the client is."""
+    host.emit(
+        "connect",
+        ConnectionInfo(
+            id=session.id,
+            local_address=session.local_address,
+            local_port=session.local_port,
+            remote_address=session.remote_address,
+            remote_port=session.remote_port,
+            host_name_appears_as=session.host_name_appears_as,
+            client_hostname=session.client_hostname,
+        ),
+        logger=logger,
+    )
+
+
 class Connection:
     """A client's connection."""
 
@@ -59,14 +78,16 @@ class Connection:
         # Whether a reply would be understood: not before the dialogue, nor during a handshake.
         self._speaking = False
         self.session = self._new_session(remote)
-        self._logger = SessionLogger(self._options.logger, self.session.id)
+        # Neither this nor what follows refers back to the connection, so that all of it is freed as
+        # soon as it has ended, not at the collector's leisure: there may be a lot of it.
+        self._logger = logger = SessionLogger(self._options.logger, self.session.id)
         self._plain = PlainTransport(sock)
         self._tls_connection: object = None
-        self._dialogue = Dialogue(self._plain, self._options, self._logger)
+        self._dialogue = Dialogue(self._plain, self._options, logger)
         self._application = Application(
             host.callbacks,
             self.session,
-            lambda error, where: host.failure(error, where, self._logger),
+            lambda error, where: host.failure(error, where, logger),
         )
         self._machine: Machine | None = None
 
@@ -126,8 +147,10 @@ class Connection:
             self._say_goodbye("Server shutting down", "4.3.2")
         except _SILENT as error:
             linger = not isinstance(error, ClientGone)
+            forget_frames(error)  # This may be what a body keeps.
             self._log_end(error)
         except ClientTooSlow as error:
+            forget_frames(error)
             self._logger.info("timeout: %s", error)
             self._say_goodbye("Error: timeout exceeded", "4.4.2")
         finally:
@@ -149,7 +172,13 @@ class Connection:
         self._dialogue.transport.close(linger=linger)
         if self._machine is None:
             return
-        self._logger.info("connection closed")
+        self._machine.end()
+        try:
+            self._logger.info("connection closed")
+        finally:
+            self._call_on_close()
+
+    def _call_on_close(self) -> None:
         try:
             self._application.call("on_close", self.session)
         except Defect:
@@ -163,12 +192,13 @@ class Connection:
         if self._implicit_tls:
             self._start_tls()
         self._find_hostname()
-        self._machine = Machine(self.session, self._options, self._application, self._connected)
         self._logger.info(
             "connection from %s port %d",
             self.session.remote_address or "a Unix socket",
             self.session.remote_port,
         )
+        connected = functools.partial(_connected, self._host, self.session, self._logger)
+        self._machine = Machine(self.session, self._options, self._application, connected)
         self._speaking = True
         greeting = self._machine.open()
         if greeting.then is Next.COMMAND:
@@ -214,22 +244,6 @@ class Connection:
         """Hold the greeting back; whether the client said something meanwhile."""
         delay = self._options.greeting_delay
         return delay > 0 and self._dialogue.transport.wait_readable(delay, self._host.wake_up)
-
-    def _connected(self) -> None:
-        session = self.session
-        self._host.emit(
-            "connect",
-            ConnectionInfo(
-                id=session.id,
-                local_address=session.local_address,
-                local_port=session.local_port,
-                remote_address=session.remote_address,
-                remote_port=session.remote_port,
-                host_name_appears_as=session.host_name_appears_as,
-                client_hostname=session.client_hostname,
-            ),
-            logger=self._logger,
-        )
 
     # --- TLS -------------------------------------------------------------------------------
 

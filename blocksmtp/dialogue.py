@@ -6,7 +6,6 @@ Replies are gathered, and sent just before the next read that may have to wait: 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from .protocol.replies import Next, Reply
 from .text import printable
 from .wire.body import MessageBody, Pace
 from .wire.reader import LineTooLong, Patience, Reader
+from .wire.writer import Writer
 
 if TYPE_CHECKING:
     from .options import Options
@@ -31,45 +31,33 @@ class Dialogue:
     def __init__(self, transport: Transport, options: Options, logger: SessionLogger) -> None:
         self._options = options
         self._logger = logger
-        self._outgoing = bytearray()
         self._patience = Patience(options.transaction_timeout)
         self.switch(transport)
 
     def switch(self, transport: Transport) -> None:
         """Go on over `transport`, with a reader of its own: nothing read before survives."""
         self.transport = transport
-        options = self._options
-        self._reader = Reader(
-            transport,
-            self.flush,
-            options.socket_timeout,
-            options.command_timeout,
-            self._patience,
-        )
+        idle_seconds, command_seconds = self._options.socket_timeout, self._options.command_timeout
+        self._writer = Writer(transport, idle_seconds, command_seconds)
+        # Not a method of ours: that would be a cycle, which outlasts the connection.
+        before_wait = self._writer.flush
+        self._reader = Reader(transport, before_wait, idle_seconds, command_seconds, self._patience)
 
     def write(self, reply: Reply) -> None:
         """Have `reply` sent with the next flush."""
         octets = reply.encode(enhanced=not self._options.hide_enhanced_status_codes)
         self._logger.debug("S: %s", _Shown(printable, octets))
-        self._outgoing += octets
+        self._writer.write(octets)
 
     def flush(self) -> None:
         """Send the replies that are due."""
-        if self._outgoing:
-            octets = bytes(self._outgoing)
-            self._outgoing.clear()
-            options = self._options
-            started = time.monotonic()
-            self.transport.send(octets, options.socket_timeout, options.command_timeout)
-            self._patience.left -= time.monotonic() - started
+        self._writer.flush()
 
     def say_goodbye(self, reply: Reply) -> None:
         """Send the last reply, if it can still be sent."""
         self.write(reply)
-        octets = bytes(self._outgoing)
-        self._outgoing.clear()
         try:
-            self.transport.send(octets, _GOODBYE_SECONDS, _GOODBYE_SECONDS)
+            self._writer.flush_within(_GOODBYE_SECONDS)
         except ConnectionError as error:
             self._logger.debug("last reply not sent: %s", printable(str(error)))
 
@@ -99,14 +87,14 @@ class Dialogue:
         """The reply to the next command or SASL response."""
         try:
             line = self._reader.readline(machine.line_limit)
-        except LineTooLong:
-            return machine.reject("Error: line too long")
+        except LineTooLong as error:
+            return machine.reject("Error: line too long", error.beginning)
         secret = machine.authentication is not None
         self._logger.debug("C: %s", "***" if secret else _Shown(shown_command, line))
         if line.endswith(b"\r\n"):
             return machine.feed(line[:-2])
         if self._options.bare_newline == "reject":
-            return machine.reject("Error: a line must end in CRLF")
+            return machine.reject("Error: a line must end in CRLF", line)
         return machine.feed(line[:-1])
 
     def _receive_message(self, machine: Machine) -> bool:

@@ -38,7 +38,8 @@ class SMTPError(Exception):
                 )
         super().__init__(message)
         self.message = message
-        self.response_code = response_code
+        # An enumeration's member would not look like a number in the reply.
+        self.response_code = None if response_code is None else int(response_code)
         self.enhanced_code = enhanced_code
 
 
@@ -68,3 +69,11 @@ class HandshakeFailed(ConnectionError):
 
 class ProxyHeaderBroken(ConnectionError):
     """What a trusted proxy sent is no PROXY protocol header."""
+
+
+def forget_frames(error: BaseException) -> None:
+    """Take from `error` all that leads to the frames it came through, for who goes on to keep it.
+
+    A frame that refers to what keeps the error makes a cycle, which outlasts the connection.
+    """
+    error.__traceback__ = error.__context__ = error.__cause__ = None

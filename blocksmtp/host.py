@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 import traceback
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from .events import Events
@@ -36,12 +39,19 @@ class Host:
         self.changed = threading.Condition()
         self.connections: dict[Connection, threading.Thread] = {}
         self._wake_up: WakeUp | None = None
+        self._process: int | None = None
 
     def open(self) -> None:
         """Have what the threads need, before the first starts. Raises OSError."""
         with self.changed:
             if self._wake_up is None:
                 self._wake_up = WakeUp()
+                self._process = os.getpid()
+
+    @property
+    def is_of_another_process(self) -> bool:
+        """Whether this is a copy, in a process that was forked off since `open`."""
+        return self._process not in (None, os.getpid())
 
     @property
     def wake_up(self) -> WakeUp:
@@ -57,8 +67,9 @@ class Host:
 
     def close(self) -> None:
         """Give back what `open` took, once no thread is left."""
-        if self._wake_up is not None:
-            self._wake_up.close()
+        wake_up, self._wake_up = self._wake_up, None
+        if wake_up is not None:
+            wake_up.close()
 
     def began(self, connection: Connection, thread: threading.Thread) -> None:
         """A connection's thread is about to start."""
@@ -79,8 +90,17 @@ class Host:
     def failure(self, error: BaseException, where: str, logger: Logger | None = None) -> None:
         """The application failed in the callback `where`, or the server itself in what it did."""
         logger = logger or self.logger
-        try:
+        # The application's logging may fail, and its listeners are to be told all the same.
+        with _printed():
             logger.failure("%s failed", where, error)
+        with _printed():
             self.emit("error", error, logger=logger)
-        except Exception:  # noqa: BLE001 - the application's logging failed; the server goes on
-            traceback.print_exc()
+
+
+@contextlib.contextmanager
+def _printed() -> Iterator[None]:
+    """Print what fails where nothing is left to tell of it, and go on."""
+    try:
+        yield
+    except Exception:  # noqa: BLE001 - whatever it is, the server goes on
+        traceback.print_exc()

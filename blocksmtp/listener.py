@@ -113,6 +113,11 @@ class Listener(socketserver.ThreadingTCPServer):
             self._refuse_for_lack_of_places(request)
             return
         self._full = False
+        if request.family != socket.AF_UNIX:
+            # A reply is one write, but in TLS others go before it: it must not wait for their
+            # acknowledgement, which clients like to delay.
+            with contextlib.suppress(OSError):  # The client may be gone already.
+                request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             connection = Connection(self._host, request, client_address, secure=self.secure)
         except BaseException:
@@ -177,10 +182,18 @@ class Listener(socketserver.ThreadingTCPServer):
                 # Unread octets would make the kernel send a reset, which can eat the reply.
                 request.recv(65_536)
 
-    def join_ended(self) -> None:
-        """Let no ended thread linger: each is as good as over, so this waits for nothing."""
-        while self._ended:
-            self._ended.popleft().join()
+    def join_ended(self, *, wait: bool = False) -> None:
+        """Let no ended thread linger.
+
+        Without `wait` those are left for later whose end takes its time: what is local to a thread
+        goes with it, and may have something to do for that.
+        """
+        for _ in range(len(self._ended)):
+            thread = self._ended.popleft()
+            if wait or not thread.is_alive():
+                thread.join()
+            else:
+                self._ended.append(thread)
 
     # --- the end ---------------------------------------------------------------------------
 

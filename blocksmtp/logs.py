@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import logging
 import traceback
 from collections.abc import Iterator, MutableMapping
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     _Adapter = logging.LoggerAdapter[Any]
 else:
     _Adapter = logging.LoggerAdapter
+
+# Python 3.10 does not know it: nothing is an instance of no type.
+_GROUP: Any = vars(builtins).get("BaseExceptionGroup", ())
 
 
 class _Logger(_Adapter):
@@ -84,13 +88,16 @@ def shown_traceback(error: BaseException) -> str:
     are escapes, so that no client can write a line of its own.
     """
     chain = [error]
-    while (cause := _led_to(chain[-1])) is not None and cause not in chain:
+    # By identity: an exception of the application's may be equal to anything.
+    while (cause := _led_to(chain[-1])) is not None and not any(cause is each for each in chain):
         chain.append(cause)
     return "\n".join(line for each in reversed(chain) for line in _traceback_lines(each))
 
 
 def _led_to(error: BaseException) -> BaseException | None:
-    return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if error.__cause__ is not None or error.__suppress_context__:
+        return error.__cause__
+    return error.__context__
 
 
 def _traceback_lines(error: BaseException) -> Iterator[str]:
@@ -98,7 +105,6 @@ def _traceback_lines(error: BaseException) -> Iterator[str]:
     for entry in traceback.format_tb(error.__traceback__):
         yield entry.rstrip("\n")
     yield printable("".join(traceback.format_exception_only(error)).rstrip("\n"))
-    # Those of an ExceptionGroup.
-    for each in getattr(error, "exceptions", ()):
-        if isinstance(each, BaseException):
+    if isinstance(error, _GROUP):
+        for each in error.exceptions:
             yield from _traceback_lines(each)

@@ -13,6 +13,7 @@ import ipaddress
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -90,6 +91,8 @@ def _whole_number(lowest: int, *, unlimited: bool = False, false_is_none: bool =
         if value < lowest:
             hint = "; None means no limit" if unlimited else ""
             raise ValueError(f"{name} must be at least {lowest}, not {value}{hint}")
+        if value > sys.maxsize:
+            raise ValueError(f"{name} must be at most {sys.maxsize}")
         return int(value)
 
     return check

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .host import Host
 from .listener import Listener
 from .options import CALLBACKS, Options, callback, from_keywords
+from .signals import closed_by_signals
 from .wire.sockets import UnixPath, tcp_sockets, unix_socket
 
 if TYPE_CHECKING:
@@ -64,7 +64,9 @@ class SMTPServer:
         self._host = Host(self.options, self)
         self._changed = self._host.changed
         self._listeners: list[Listener] = []
+        self._closing = False
         self._closer: threading.Thread | None = None
+        """The thread that is at it."""
         self._closed = False
         self._close_deadline = float("inf")
 
@@ -95,7 +97,7 @@ class SMTPServer:
         Returns the server. Raises OSError when it cannot bind, ValueError for a port that is none
         and for arguments that do not go together, RuntimeError after `close`.
         """
-        if self._closer is not None:
+        if self._closing:
             raise RuntimeError("the server is closed")
         secure = self.options.secure if secure is None else secure
         self_made = self._prepare_tls(secure)
@@ -129,7 +131,7 @@ class SMTPServer:
 
     def _start(self, listeners: list[Listener]) -> None:
         with self._changed:
-            if self._closer is not None:
+            if self._closing:
                 raise RuntimeError("the server is closed")
             self._host.open()
             for listener in listeners:
@@ -198,7 +200,7 @@ class SMTPServer:
         A second signal closes it without waiting for the clients. Raises what `listen` raises.
         """
         in_main_thread = threading.current_thread() is threading.main_thread()
-        with _stopped_by_signals(self) if in_main_thread else contextlib.nullcontext():
+        with closed_by_signals(self.close) if in_main_thread else contextlib.nullcontext():
             self.listen(port, host, secure=secure, sock=sock, mode=mode, backlog=backlog)
             self.wait()
 
@@ -210,49 +212,62 @@ class SMTPServer:
         Idle clients get 421 at once; what is not done after `timeout` seconds (None: the option
         `close_timeout`) is broken off, and a callback that outlasts that is waited for. Idempotent;
         callable from any thread, from a callback (then it waits for nothing), and from a signal
-        handler.
+        handler. Where an exception such as KeyboardInterrupt ends it early, another call goes on.
+        In a process that was forked off it does nothing: the clients are its parent's.
         """
+        if self._host.is_of_another_process:
+            return
         seconds = self.options.close_timeout if timeout is None else timeout
         this_thread = threading.current_thread()
         with self._changed:
             self._close_deadline = min(self._close_deadline, time.monotonic() + seconds)
-            first = self._closer is None
-            if first:
-                self._closer = this_thread
+            self._closing = True
             # Whoever closes already looks at the new deadline.
             self._changed.notify_all()
             in_callback = this_thread in self._host.connections.values()
             accepts = any(listener.thread is this_thread for listener in self._listeners)
-        if not first:
-            # The server's own threads are waited for, and in a signal handler that interrupted the
-            # closing itself there is nothing to wait for.
-            if not in_callback and not accepts and self._closer is not this_thread:
-                self.wait()
-        elif accepts:
-            self._go_on_elsewhere(self._stop_accepting, self._finish)
-        else:
-            self._stop_accepting()
-            if in_callback:
-                self._go_on_elsewhere(self._finish)
+            while self._closer is not None and not self._closed:
+                # The server's own threads are waited for, and in a signal handler that interrupted
+                # the closing itself there is nothing to wait for.
+                if in_callback or accepts or self._closer is this_thread:
+                    return
+                self._changed.wait()
+            if self._closed:
+                return
+            self._closer = this_thread
+        with self._as_closer():
+            if accepts:
+                self._go_on_elsewhere(self._stop_accepting, self._finish)
             else:
-                self._finish()
+                self._stop_accepting()
+                if in_callback:
+                    self._go_on_elsewhere(self._finish)
+                else:
+                    self._finish()
+
+    @contextlib.contextmanager
+    def _as_closer(self) -> Iterator[None]:
+        """Let another close() go on where this one fails."""
+        try:
+            yield
+        except BaseException:
+            with self._changed:
+                self._closer = None
+                self._changed.notify_all()
+            raise
 
     def _go_on_elsewhere(self, *steps: Callable[[], None]) -> None:
         """Close in another thread, which may wait for this one."""
 
         def go_on() -> None:
-            for step in steps:
-                step()
+            with self._as_closer():
+                for step in steps:
+                    step()
 
         closer = threading.Thread(target=go_on, name="blocksmtp close")
         with self._changed:
             self._closer = closer
-        try:
-            closer.start()
-        except (RuntimeError, MemoryError):
-            with self._changed:
-                self._closer = None  # Another close() may find a thread, or need none.
-            raise
+        closer.start()
 
     def _stop_accepting(self) -> None:
         self._host.call()
@@ -281,7 +296,7 @@ class SMTPServer:
         for thread in threads:
             thread.join()
         for listener in self._listeners:
-            listener.join_ended()
+            listener.join_ended(wait=True)
         host.close()
         try:
             host.logger.info("closed")
@@ -336,30 +351,3 @@ class SMTPServer:
     def off(self, event: str, listener: Callable[..., Any]) -> None:
         """Call `listener` no more at `event`. Raises ValueError for an event that is none."""
         self._host.events.remove(event, listener)
-
-
-@contextlib.contextmanager
-def _stopped_by_signals(server: SMTPServer) -> Iterator[None]:
-    """Close `server` on SIGINT and SIGTERM, on a second one without waiting for the clients.
-
-    A handler runs between any two instructions of the main thread, whatever it holds, so it leaves
-    the closing to other threads.
-    """
-    closers: list[threading.Thread] = []
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        timeout = 0 if closers else None
-        closer = threading.Thread(
-            target=server.close, args=(timeout,), name="blocksmtp close on signal"
-        )
-        closers.append(closer)
-        closer.start()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for closer in closers:
-            closer.join()

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 # What is in no domain, address literal or cipher name: shown as "?". Clients say what they like in
 # HELO, and a quote or a semicolon would change what the rest of the header means.
-_UNSAFE = re.compile(r"[^A-Za-z0-9._:\[\]-]")
+_UNSAFE = re.compile(r"[^A-Za-z0-9._:-]")
+_LITERAL = re.compile(r"\[[A-Za-z0-9.:]+\]")
 # An address may hold a quoted local part, with nearly anything in it.
 _UNSAFE_ADDRESS = re.compile(r"[^ -~]")
 
@@ -51,4 +52,4 @@ def received_header(session: SMTPSession) -> bytes:
 
 
 def _safe(text: str) -> str:
-    return _UNSAFE.sub("?", text)
+    return text if _LITERAL.fullmatch(text) else _UNSAFE.sub("?", text)

@@ -32,7 +32,7 @@ ROOM_OF = {
     "resolver": "resolver",
     **dict.fromkeys(("connection", "dialogue", "events", "host", "limits"), "connection"),
     **dict.fromkeys(("listener", "tls_state"), "connection"),
-    "server": "server",
+    **dict.fromkeys(("server", "signals"), "server"),
     **dict.fromkeys(("__init__", "__main__", "cli", "contrib", "delivery", "testing"), "user"),
 }
 

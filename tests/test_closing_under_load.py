@@ -61,7 +61,8 @@ class Load:
             with contextlib.suppress(*_BROKEN), connect(self._address, tls=self._tls) as client:
                 if client.reply().code != 220:
                     return
-                client.expect(250, "EHLO client.example")
+                if client.command("EHLO client.example").code != 250:
+                    return
                 while self._converse(client):
                     pass
         except BaseException as error:  # noqa: BLE001 - told in join()

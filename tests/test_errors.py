@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import logging
 import traceback
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from blocksmtp import DataStream, SMTPError, SMTPServer, SMTPSession
+from blocksmtp import AuthResponse, DataStream, SMTPError, SMTPServer, SMTPSession
 from blocksmtp import errors as all_errors
 from tests.client import connect, serving, trusting, wait_until_idle
 
@@ -375,3 +376,28 @@ def test_what_the_application_makes_of_a_broken_read(explained: bool) -> None:
             client.send("half of")
         wait_until_idle(server)
         assert [type(error) for error in seen] == ([] if explained else [LookupError])
+
+
+class Codes(int, enum.Enum):
+    """Codes of an application's own."""
+
+    NO = 550
+
+
+def test_a_code_may_be_a_member_of_an_enumeration() -> None:
+    def on_mail_from(address: Any, session: SMTPSession) -> None:
+        raise SMTPError("no", Codes.NO)
+
+    with serving(on_mail_from=on_mail_from) as server, connect(server) as client:
+        client.hello()
+        assert client.command("MAIL FROM:<a@client.example>") == "550 5.7.1 no"
+
+
+def test_an_answer_may_have_a_member_of_an_enumeration() -> None:
+    answer = AuthResponse(response_code=Codes.NO)
+    with (
+        serving(on_auth=lambda auth, session: answer, allow_insecure_auth=True) as server,
+        connect(server) as client,
+    ):
+        client.hello()
+        assert client.command("AUTH PLAIN AHVzZXIAcHc=").startswith("550 5.7.1 ")

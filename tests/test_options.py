@@ -260,6 +260,12 @@ WRONG_TYPES += [  # None is neither a default nor a lack of limit here
 ]
 
 
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_that_no_count_comes_near_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be at most"):
+        SMTPServer(**{name: 10**400})
+
+
 def test_every_option_has_a_value_of_the_wrong_type() -> None:
     assert {name for name, _ in WRONG_TYPES} == set(ALL)
 

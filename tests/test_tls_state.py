@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from blocksmtp.tls_state import TLSState
 from blocksmtp.wire import tls_context
 from blocksmtp.wire.tls_context import SecureContexts
 from tests.certificates import Authority
+from tests.client import TIMEOUT
 
 
 @pytest.fixture
@@ -125,3 +127,33 @@ def test_what_is_wrong_changes_nothing(built: list[tuple[Any, ...]]) -> None:
 def test_only_tls_options_can_be_replaced(name: str) -> None:
     with pytest.raises(TypeError, match=f"unknown option '{name}'"):
         TLSState(Options()).update({name: True})
+
+
+def test_a_slow_update_delays_no_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate may be read from something slow; nor could a close() end that wait."""
+    leaf = Authority().issue("mx.example")
+    state = TLSState(Options(cert=leaf.cert, key=leaf.key))
+    before = state.contexts()
+    building, may_go_on = threading.Event(), threading.Event()
+    build = SecureContexts.build
+
+    def slowly(*arguments: Any) -> SecureContexts:
+        building.set()
+        assert may_go_on.wait(TIMEOUT)
+        return build(*arguments)
+
+    monkeypatch.setattr(SecureContexts, "build", slowly)
+    updating = threading.Thread(target=state.update, args=({"min_version": "TLSv1.3"},))
+    updating.start()
+    assert building.wait(TIMEOUT)
+    assert state.contexts() is before
+    may_go_on.set()
+    updating.join(TIMEOUT)
+    assert state.contexts() is not before
+
+
+def test_the_first_contexts_are_made_once(built: list[tuple[Any, ...]]) -> None:
+    state = TLSState(Options())
+    with ThreadPoolExecutor(4) as threads:
+        made = {id(each) for each in threads.map(lambda _: state.contexts(), range(8))}
+    assert len(made) == len(built) == 1

@@ -128,6 +128,8 @@ def test_a_single_recipient(recipients: list[str], expected: str | None) -> None
         ("a\\b", "a?b"),
         ("<a@b>", "?a?b?"),
         ("ä,\0", "???"),
+        ("[", "?"),
+        ("a[192.0.2.1]", "a?192.0.2.1?"),
     ],
 )
 def test_nothing_foreign_changes_what_the_header_means(field: str, text: str, shown: str) -> None:

@@ -87,7 +87,10 @@ class Application:
                 raise
             error = raised
         self.report(error, name)
-        raise Defect(name) from error
+        try:
+            raise Defect(name) from error
+        finally:
+            del error  # Its traceback leads here: a cycle.
 
     def ask(self, name: str, code: int, enhanced: str, *arguments: Any) -> Reply | None:
         """None where the callback `name` accepts, else the reply that refuses.
@@ -119,13 +122,15 @@ class Application:
                 except BaseException as error:
                     raised = error
                     raise
+            if raised is not None:
+                # The context swallowed it; a refusal stays one all the same.
+                raise raised
         except BaseException as error:
             if error is not raised:
                 raise _ContextFailed(error) from error
             raise
-        if raised is not None:
-            # The context swallowed it; a refusal stays one all the same.
-            raise raised
+        finally:
+            raised = None  # Its traceback leads here: a cycle.
         return result
 
 

@@ -36,7 +36,8 @@ class Authentication:
         self._machine = machine
         self._exchange = exchange
         self._outcome = _CANCELLED
-        self._judged = False
+        self.judged = False
+        """Whether the application has answered, so that the outcome is settled."""
         self._user: Any = None
 
     def start(self) -> Reply:
@@ -45,7 +46,7 @@ class Authentication:
 
     def respond(self, line: str) -> Reply:
         """Hand the client's response, a line without its end, to the mechanism."""
-        if self._judged:
+        if self.judged:
             # Whatever the client makes of the error challenge, the refusal stands.
             return self._advance(b"")
         if line == "*":
@@ -59,7 +60,7 @@ class Authentication:
         try:
             item = self._exchange.send(value)
             while isinstance(item, Auth):
-                self._judged = True
+                self.judged = True
                 self._outcome, answer = judge(self._machine, item)
                 self._user = answer.user
                 item = self._exchange.send(answer)

@@ -21,6 +21,8 @@ LONGEST_LOCAL_PART = 64
 LONGEST_DOMAIN = 255
 LONGEST_LABEL = 63
 LONGEST_ADDRESS = 254
+# Ours: there are not as many in all of the RFCs, and each is kept for as long as its address.
+MOST_PARAMETERS = 20
 
 BAD_SENDER_SYNTAX = "5.1.7"
 BAD_RECIPIENT_SYNTAX = "5.1.3"
@@ -295,6 +297,8 @@ def _parse_parameters(text: str) -> list[tuple[str, str | None]]:
         if parameter is None:
             raise GrammarError("Error: Malformed parameter")
         keyword = parameter[1].upper()
+        if len(parameters) == MOST_PARAMETERS:
+            raise GrammarError("Error: Too many parameters")
         if keyword in parameters:
             raise GrammarError("Error: Parameter given twice")
         parameters[keyword] = parameter[2]

@@ -11,6 +11,7 @@ A machine serves one connection. Whoever owns the wire calls, in this order:
     receive(body)   after a reply whose `then` is Next.BODY
     tls_started(…)  after a reply whose `then` is Next.TLS, once the handshake succeeded
     tls_approved(…) after open(), where the connection began with TLS
+    end()           when the connection has ended, for whatever reason
 
 and writes the replies that come back. `Reply.then` says what happens next; after Next.CLOSE the
 machine must not be fed any more. The machine is synchronous: a callback of the application runs
@@ -44,8 +45,15 @@ from .authentication import Authentication
 from .commands import COMMANDS, Argument, Command
 from .grammar import GrammarError
 from .replies import LONGEST_SASL_LINE, Next, Reply, bad, closing
+from .xclient import Client
 
-_HTTP_REQUEST = re.compile(r"[A-Z]+ \S+ HTTP/\d", re.IGNORECASE)
+# method = token; request-line = method SP request-target SP HTTP-version (RFC 9110, section 9.1;
+# RFC 9112, section 3). Of a line that was too long only the beginning is there.
+_METHOD = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_HTTP_REQUEST = re.compile(rf"{_METHOD} \S+ HTTP/\d", re.IGNORECASE)
+_HTTP_BEGINNING = re.compile(rf"{_METHOD} (?:/|\*|https?:)", re.IGNORECASE)
+# A browser that was sent here may be made to say SMTP in the body of its request (CVE-2021-3618).
+_NO_HTTP = closing("Error: HTTP requests not allowed", "4.7.0")
 
 
 class Machine:
@@ -70,6 +78,7 @@ class Machine:
         self._x_forward_is_old = False
         self._bad_commands = 0
         self._unauthenticated_commands = 0
+        self._client = Client(session)
         # Settled by the connection's own address: XCLIENT must not open a door to itself.
         self.xclient_allowed = is_trusted(session.remote_address, options.use_xclient)
         self.xforward_allowed = is_trusted(session.remote_address, options.use_xforward)
@@ -100,9 +109,17 @@ class Machine:
             reply = dataclasses.replace(reply, utf8=True)
         return self._count(reply)
 
-    def reject(self, text: str) -> Reply:
-        """The reply to what is no line at all: one too long, or with a wrong end."""
-        self.authentication = None
+    def reject(self, text: str, beginning: bytes = b"") -> Reply:
+        """The reply to what is no line at all: one too long, or with a wrong end.
+
+        `beginning` is what is there of it.
+        """
+        authentication, self.authentication = self.authentication, None
+        if authentication is not None and authentication.judged:
+            # Whatever the client makes of the error challenge, the refusal stands.
+            return self._count(authentication.respond(""))
+        if _HTTP_BEGINNING.match(beginning.decode("utf-8", "replace")):
+            return _NO_HTTP
         return self._count(bad(500, text))
 
     def receive(self, body: transaction.Body) -> list[Reply]:
@@ -126,7 +143,14 @@ class Machine:
         session.user = None
         self.authentication = None
         self.new_envelope()
+        # XCLIENT may have been put in by whoever sits on the wire; a proxy can say it again.
+        self._client.restore(session)
+        self._x_forward_is_old = False
         return self.tls_approved(connection)
+
+    def end(self) -> None:
+        """The connection has ended, wherever the dialogue was."""
+        self.authentication = None
 
     def line_limit(self, start: bytes) -> int:
         """How long a line that begins with `start` may be, in octets, CRLF included."""
@@ -182,7 +206,7 @@ class Machine:
         self.verb = verb.upper() if verb.isascii() else ""
         argument = argument.strip(" \t")
         if _HTTP_REQUEST.match(line):
-            return closing("Error: HTTP requests not allowed", "4.7.0")
+            return _NO_HTTP
         if self.verb in self.options.disabled_commands:
             return bad(502, "Error: command not implemented")
         command = COMMANDS.get(self.verb)

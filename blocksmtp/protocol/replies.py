@@ -14,6 +14,8 @@ from ..text import one_line
 
 # A reply line with its CRLF (RFC 5321, section 4.5.3.1.5).
 LONGEST_LINE = 512
+# Ours, in characters: who has more to say than any client reads means something else.
+LONGEST_TEXT = 65_536
 # A line of an AUTH exchange, either way, which cannot be continued (RFC 4954, section 4).
 LONGEST_SASL_LINE = 12288
 
@@ -51,7 +53,7 @@ class Reply:
         """The reply as octets, with its status code if `enhanced`.
 
         No text can break a line: control characters become spaces, and what is too long for one
-        line goes on in the next. Without `utf8` what is not ASCII becomes "?".
+        line goes on in the next, up to LONGEST_TEXT. Without `utf8` what is not ASCII becomes "?".
         """
         status = f"{self.enhanced} " if enhanced and self.enhanced else ""
         charset = "utf-8" if self.utf8 else "ascii"
@@ -60,7 +62,7 @@ class Reply:
         texts = [
             piece
             for line in self.lines
-            for piece in _pieces(one_line(line).encode(charset, "replace"), room)
+            for piece in _pieces(one_line(line[:LONGEST_TEXT]).encode(charset, "replace"), room)
         ]
         prefixes = [f"{self.code}-{status}".encode()] * (len(texts) - 1)
         prefixes.append(f"{self.code} {status}".encode())
@@ -72,15 +74,16 @@ class Reply:
 def _pieces(text: bytes, room: int) -> list[bytes]:
     """`text` in pieces of at most `room` octets, broken at spaces, never inside a character."""
     pieces = []
-    while len(text) > room:
-        end = text.rfind(b" ", 1, room + 1)
+    start = 0
+    while len(text) - start > room:
+        end = text.rfind(b" ", start + 1, start + room + 1)
         if end < 0:
-            end = room
+            end = start + room
             while text[end] & 0xC0 == 0x80:
                 end -= 1
-        pieces.append(text[:end])
-        text = text[end:].removeprefix(b" ")
-    return [*pieces, text]
+        pieces.append(text[start:end])
+        start = end + text.startswith(b" ", end)
+    return [*pieces, text[start:]]
 
 
 # The status code that goes with a reply code where nothing better is known.

@@ -17,6 +17,7 @@ from .grammar import GrammarError, decode_xtext
 from .replies import Reply, bad, reply
 
 if TYPE_CHECKING:
+    from ..session import SMTPSession
     from .machine import Machine
 
 XCLIENT_ATTRIBUTES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT")
@@ -26,7 +27,25 @@ _UNKNOWN = ("[UNAVAILABLE]", "[TEMPUNAVAIL]")
 _LONGEST_VALUE = 255
 _LONGEST_PROTOCOL = 64
 
+_REPLACED = (
+    *("remote_address", "remote_port", "local_address", "local_port"),
+    "client_hostname",
+)
+
 _Attributes = dict[str, "str | None"]
+
+
+class Client:
+    """What the session knew of the client before any XCLIENT."""
+
+    def __init__(self, session: SMTPSession) -> None:
+        self._known = {name: getattr(session, name) for name in _REPLACED}
+
+    def restore(self, session: SMTPSession) -> None:
+        """Forget what XCLIENT and XFORWARD said."""
+        vars(session).update(self._known)
+        session.x_client = {}
+        session.x_forward = {}
 
 
 def xclient(machine: Machine, argument: str) -> Reply:

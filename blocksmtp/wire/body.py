@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 
-from ..errors import ClientTooSlow, SMTPError
+from ..errors import ClientTooSlow, SMTPError, forget_frames
 from .dot_stuffing import DotDecoder
 from .reader import Reader
 from .stream import DataStream
@@ -99,6 +99,11 @@ class MessageBody:
             with contextlib.suppress(ConnectionError, SMTPError):
                 piece = self._within_size(self._decode_some())
                 self.discarded += len(piece)
+        # The message is over, but an application may keep its stream, and each cycle of references
+        # keep the connection.
+        del self._pace, self._reader
+        if self.failure is not None:
+            forget_frames(self.failure)
 
     def _within_size(self, piece: bytes) -> bytes:
         """As much of `piece` as there is room for; the rest is thrown away."""

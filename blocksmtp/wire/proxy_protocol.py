@@ -149,7 +149,7 @@ def _v1_address(family: bytes, octets: bytes) -> str:
         if family == b"TCP4":
             return str(ipaddress.IPv4Address(text))
         # A zone id means something only on the machine that wrote it, and has no place here.
-        if "%" not in text:
+        if family == b"TCP6" and "%" not in text:
             return normalise_address(str(ipaddress.IPv6Address(text)))
     except ValueError:
         pass

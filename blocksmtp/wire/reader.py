@@ -17,14 +17,22 @@ _BODY_READ = 65_536
 
 
 class LineTooLong(Exception):
-    """A line was longer than allowed; it has been read up to its end, and thrown away."""
+    """A line was longer than allowed; it has been read up to its end, and thrown away.
+
+    `beginning` is what was kept of it.
+    """
+
+    def __init__(self, beginning: bytes) -> None:
+        super().__init__("a line was too long")
+        self.beginning = beginning
 
 
 class Patience:
-    """How long the server goes on waiting for a client that brings no message.
+    """How long the server goes on with a client that brings no message.
 
-    Each limit on a single wait can be kept by a client that sends, and takes, an octet just before
-    it, for ever. So the waits are added up, and `renew` is for who has brought a message.
+    Each limit on a single wait can be kept for ever, by a client that sends, and takes, an octet
+    just before it; and one that sends commands without pause is never waited for. So there is a
+    time for all together, which begins anew for who has brought a message.
     """
 
     def __init__(self, seconds: float | None) -> None:
@@ -34,20 +42,22 @@ class Patience:
 
     def renew(self) -> None:
         """Begin anew."""
-        self.left = self._seconds
+        self._deadline = time.monotonic() + self._seconds
 
-    def check(self) -> None:
-        """Raise ClientTooSlow where none is left."""
-        if self.left <= 0:
-            raise ClientTooSlow(f"no message in {self._seconds:.3g} seconds of waiting")
+    def left(self) -> float:
+        """How many seconds are left. Raises ClientTooSlow where none are."""
+        seconds = self._deadline - time.monotonic()
+        if seconds <= 0:
+            raise ClientTooSlow(f"no message in {self._seconds:.3g} seconds")
+        return seconds
 
 
 class Reader:
     """Reads from a transport through a buffer.
 
     `before_wait` is called before every read from the transport: the moment to flush replies.
-    `idle_seconds` bound each wait, `line_seconds` a line from its first octet to its end, and what
-    is left of `patience` all waits for lines; waits for octets use it up as well.
+    `idle_seconds` bound each wait, `line_seconds` a line from its first octet to its end, and
+    `patience` all lines together.
     """
 
     def __init__(
@@ -85,7 +95,7 @@ class Reader:
         else:
             line = self._receive_line(limit)
         if len(line) > limit(line):
-            raise LineTooLong
+            raise LineTooLong(line)
         return line
 
     def _receive_line(self, limit: Callable[[bytes], int]) -> bytes:
@@ -115,21 +125,15 @@ class Reader:
                 raise ClientTooSlow(f"a line took longer than {self._line_seconds:.3g} seconds")
             seconds = min(seconds, remaining)
         self._before_wait()
-        self._patience.check()
+        seconds = min(seconds, self._patience.left())
         try:
-            seconds = min(seconds, self._patience.left)
             return self._receive(_LINE_READ, seconds, interruptible=True)
         except ClientTooSlow:
-            self._patience.check()  # Where it is at an end, that is the reason to tell.
+            self._patience.left()  # Where it is at an end, that is the reason to tell.
             raise
 
     def _receive(self, size: int, seconds: float, *, interruptible: bool) -> bytes:
-        """At least one octet from the transport, at the expense of the patience."""
-        started = time.monotonic()
-        try:
-            octets = self._transport.receive(size, seconds, interruptible=interruptible)
-        finally:
-            self._patience.left -= time.monotonic() - started
+        octets = self._transport.receive(size, seconds, interruptible=interruptible)
         if not octets:
             raise ClientGone("the client closed the connection")
         return octets

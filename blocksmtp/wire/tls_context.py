@@ -9,6 +9,7 @@ open a strict one.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import socket
@@ -36,6 +37,8 @@ _VERSIONS = {
     "TLSv1.3": SSL.TLS1_3_VERSION,
 }
 _HIGHEST_VERSION = 0  # as OpenSSL spells it
+_MODE_AUTO_RETRY = 0x4  # SSL_MODE_AUTO_RETRY, which pyOpenSSL does not name
+_NO_RENEGOTIATION = 100  # RFC 5246, section 7.2
 
 # A host name gives all of these or none; the rest it inherits one by one.
 _CERTIFICATE_OPTIONS = ("cert", "key", "passphrase")
@@ -98,9 +101,7 @@ class SecureContexts:
         # Refers to the hosts alone, not back to this: contexts that were replaced go at once.
         self._context.set_tlsext_servername_callback(functools.partial(_choose_host, hosts))
         if not all(host.demand.same_as(default.demand) for host in hosts.values()):
-            # Tickets (RFC 5077; RFC 8446, section 2.2) would make do without the cache.
             self._context.set_options(SSL.OP_NO_TICKET)
-            self._context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
 
     @classmethod
     def build(
@@ -254,6 +255,19 @@ def _choose_host(hosts: Mapping[str, _Host], connection: SSL.Connection) -> None
         host.demand.make_of(connection)  # the verify mode does not come with the context
 
 
+def _end_renegotiation(connection: SSL.Connection, where: int, value: int) -> None:
+    """End the connection of a client that was told that there is no renegotiation.
+
+    It may go on to ask, record after record, and OpenSSL to answer from inside a single read.
+    """
+    if (
+        where & SSL.SSL_CB_WRITE_ALERT == SSL.SSL_CB_WRITE_ALERT
+        and value & 0xFF == _NO_RENEGOTIATION
+    ):
+        with contextlib.suppress(OSError):
+            connection.sock_shutdown(socket.SHUT_RDWR)
+
+
 def _verify_strictly(
     connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int
 ) -> bool:
@@ -365,6 +379,13 @@ def _set_protocol(context: SSL.Context, options: TLSOptions) -> None:
     highest = options.max_version
     context.set_max_proto_version(_VERSIONS[highest] if highest else _HIGHEST_VERSION)
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
+    # A client keeps its session itself, in a ticket (RFC 5077; RFC 8446, section 2.2). Here it
+    # would be kept with the client's certificate, however large, for whoever never comes back.
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    # OpenSSL would stay inside a read for as long as records come that hold no octet for us, which
+    # no deadline of ours could end.
+    context.clear_mode(_MODE_AUTO_RETRY)
+    context.set_info_callback(_end_renegotiation)
     if options.honor_cipher_order:
         context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
 

@@ -182,6 +182,23 @@ def test_the_table_is_obeyed(verb: str, lmtp: bool) -> None:
     assert (code(True, auth_optional=False) == 530) is command.after_auth
 
 
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        *(b"GET /", b"POST /" + b"x" * 5000, b"M-SEARCH * HTTP/1.1", b"OPTIONS *"),
+        *(b"get http://x", b"CONNECT https://x"),
+    ],
+)
+def test_http_is_seen_in_what_is_no_line(beginning: bytes) -> None:
+    reply = Bench().machine.reject("Error: line too long", beginning)
+    assert (reply.code, reply.then) == (421, Next.CLOSE)
+
+
+@pytest.mark.parametrize("beginning", [b"", b"MAIL FROM:</>", b"NOOP x /", b"\xff /", b"/"])
+def test_what_is_no_line_and_no_http(beginning: bytes) -> None:
+    assert Bench().machine.reject("Error: line too long", beginning).code == 500
+
+
 def test_reject_counts_as_a_bad_command() -> None:
     bench = Bench(max_bad_commands=3)
     assert bench.machine.reject("Error: line too long").encode() == (

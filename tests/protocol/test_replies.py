@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from blocksmtp.errors import SMTPError
 from blocksmtp.protocol.replies import (
     DEFECT,
+    LONGEST_TEXT,
     Next,
     Reply,
     bad,
@@ -167,3 +168,9 @@ def test_refusal_for_good_where_for_now_is_the_default() -> None:
 
 def test_refusal_without_a_status_of_its_own() -> None:
     assert refusal(SMTPError("no"), 535).enhanced == "5.7.8"
+
+
+def test_a_text_without_end_is_cut() -> None:
+    encoded = Reply(550, ("word " * 1_000_000,)).encode()
+    assert LONGEST_TEXT < len(encoded) < 1.1 * LONGEST_TEXT
+    assert encoded.endswith(b"\r\n")

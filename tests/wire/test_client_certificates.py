@@ -291,8 +291,11 @@ def test_a_resumed_session_is_as_verified_as_it_was(
         shown: Leaf = request.getfixturevalue(shows)
         shown.shown_by(client, tmp_path)
     result = resume(contexts, client)
-    assert result.reused is True
     assert result.verified is verified
+    # Nothing is kept here: in TLS 1.2, a session without a ticket is over with its connection.
+    assert result.reused is (tickets or protocol is ssl.TLSVersion.TLSv1_3)
+    if not result.reused:
+        return
     # And once more: by then, the certificate has come back from the session alone.
     again = handshake(contexts, client, NAME, result.session)
     assert again.reused is True

@@ -146,6 +146,8 @@ def test_version_1(octets: bytes, header: ProxyHeader) -> None:
         "tcp4 192.0.2.7 198.51.100.25 5000 25",
         "UDP4 192.0.2.7 198.51.100.25 5000 25",
         "UNKNOWNS",
+        "UNKNOWNX ::1 ::2 1 2",
+        "UNKNOWN4 192.0.2.7 198.51.100.25 5000 25",
         "",
     ],
 )

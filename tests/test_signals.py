@@ -1,0 +1,98 @@
+"""SIGINT and SIGTERM close the server that serves for ever, whichever thread gets them."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+
+import pytest
+
+from blocksmtp.signals import closed_by_signals
+from tests.client import TIMEOUT, connect
+from tests.running import Running
+
+# In a process of its own; the thread that connects gets the signal, not the main thread.
+SERVER = """
+import signal, threading
+from blocksmtp import SMTPServer
+
+def on_mail_from(address, session):
+    signal.pthread_kill(threading.get_ident(), signal.{name})
+    {then}
+
+server = SMTPServer(name="mx.example", auth_optional=True, disabled_commands=["STARTTLS"],
+                    on_mail_from=on_mail_from, on_data=lambda stream, session: None)
+server.on("listening", lambda: print("listening on", server.address, flush=True))
+server.serve_forever(0, "127.0.0.1")
+print("threads", threading.active_count())
+"""
+
+names = pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+
+
+@names
+def test_a_signal_that_another_thread_gets(name: str) -> None:
+    code = SERVER.format(name=name, then="")
+    with (
+        Running([sys.executable, "-W", "error", "-c", code]) as process,
+        connect(process.address) as client,
+    ):
+        client.hello()
+        client.expect(250, "MAIL FROM:<a@client.example>")
+        assert client.rest().startswith(b"421 4.3.2 ")
+        assert process.end(0) == 0
+    assert process.output.endswith("threads 1\n")
+
+
+@names
+def test_a_second_signal_waits_for_nobody(name: str) -> None:
+    code = SERVER.format(name=name, then="")
+    with (
+        Running([sys.executable, "-W", "error", "-c", code]) as process,
+        connect(process.address) as first,
+        connect(process.address) as second,
+    ):
+        # This one is in the middle of a message, and would be waited for.
+        first.hello()
+        first.send_lines("MAIL FROM:<a@client.example>", "RCPT TO:<b@server.example>", "DATA")
+        codes = [first.reply().code for _ in range(3)]
+        assert codes == [250, 250, 354]
+        assert second.rest().endswith(b"Server shutting down\r\n")
+        assert process.end(getattr(signal, name)) == 0
+        assert first.rest() == b""
+
+
+def test_each_is_told_and_what_was_there_before_comes_back() -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    descriptor = signal.set_wakeup_fd(-1)
+    closed: list[float | None] = []
+    told = threading.Semaphore(0)
+
+    def close(timeout: float | None) -> None:
+        closed.append(timeout)
+        told.release()
+
+    with closed_by_signals(close):
+        for number in before:
+            signal.raise_signal(number)
+            assert told.acquire(timeout=TIMEOUT)
+    assert closed == [None, 0.0]
+    assert {number: signal.getsignal(number) for number in before} == before
+    assert signal.set_wakeup_fd(descriptor) == -1
+
+
+def test_only_in_the_main_thread() -> None:
+    failed: list[Exception] = []
+
+    def enter() -> None:
+        try:
+            with closed_by_signals(lambda timeout: None):
+                pass
+        except ValueError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join(TIMEOUT)
+    assert len(failed) == 1
