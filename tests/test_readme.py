@@ -20,27 +20,11 @@ import pytest
 from blocksmtp import SMTPServer
 from blocksmtp.options import CALLBACKS, TLS_DEFAULTS, Options, TLSOptions, names_of
 from tests.certificates import Authority
+from tests.documents import Document, run
 
 TLS_NAMES = {row.name for row in dataclasses.fields(TLSOptions)}
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def blocks(heading: str, language: str = "python") -> list[str]:
-    """The blocks below a heading, "" for those before the first."""
-    sections = re.split(r"^## (.*)\n", README, flags=re.MULTILINE)
-    text = dict(zip(["", *sections[1::2]], sections[::2], strict=True))[heading]
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-
-
-def rows(heading: str) -> list[list[str]]:
-    """The rows of the tables below a heading, as lists of cells."""
-    text = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    return [
-        [cell.strip() for cell in line.strip("|").split(" | ")]
-        for line in text.splitlines()
-        if line.startswith("| `")
-    ]
+README = Document("README.md")
+blocks, rows = README.blocks, README.rows
 
 
 @pytest.fixture
@@ -63,16 +47,6 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[SMTPServer]]:
         server.close()
 
 
-def run(source: str, places: dict[str, str] | None = None) -> dict[str, Any]:
-    """Run a block, with places replaced; its names."""
-    for place, replacement in (places or {}).items():
-        assert place in source
-        source = source.replace(place, replacement)
-    namespace: dict[str, Any] = {}
-    exec(compile(source, "README.md", "exec"), namespace)  # noqa: S102 - our own text
-    return namespace
-
-
 def connect(server: SMTPServer) -> smtplib.SMTP:
     """A client that has said EHLO, to a server that listens or now does."""
     if not server.addresses:
@@ -83,11 +57,7 @@ def connect(server: SMTPServer) -> smtplib.SMTP:
 
 
 def test_every_python_block_is_tested() -> None:
-    assert {
-        heading: len(blocks(heading))
-        for heading in re.findall(r"^## (.*)$", README, re.MULTILINE)
-        if blocks(heading)
-    } == {
+    assert {heading: len(blocks(heading)) for heading in README.sections if blocks(heading)} == {
         "A first server": 2,
         "Callbacks": 1,
         "The message": 1,
@@ -243,5 +213,4 @@ def test_names_that_bun_smtp_users_know_are_taken() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (ROOT / target).exists()
+    README.assert_links_lead_somewhere()

@@ -1,0 +1,1 @@
+"""Figures of the server, measured on this machine: nothing here is a test."""
