@@ -595,27 +595,32 @@ def test_at_the_end_of_the_block_also_after_an_error() -> None:
     client.close()
 
 
-def test_that_was_interrupted_is_finished_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+def interrupted_close(server: SMTPServer, meanwhile: Callable[[], object] = int) -> None:
     """Ctrl-C in a close() that waits for a client."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        meanwhile()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        kill = signal_to_main_thread(after=0.05)
+        kill.start()
+        with pytest.raises(KeyboardInterrupt):
+            server.close()
+        kill.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_that_was_interrupted_is_finished_by_the_next() -> None:
     closed: list[SMTPSession] = []
     told: list[str] = []
     with serving(on_close=closed.append) as server, greeted(server) as client:
         server.on("close", lambda: told.append("close"))
         client.envelope()
         client.expect(354, "DATA")
-
-        def interrupt(_number: int, _frame: object) -> None:
-            raise KeyboardInterrupt
-
-        before = signal.signal(signal.SIGUSR1, interrupt)
-        try:
-            kill = signal_to_main_thread(after=0.05)
-            kill.start()
-            with pytest.raises(KeyboardInterrupt):
-                server.close()
-            kill.join()
-        finally:
-            signal.signal(signal.SIGUSR1, before)
+        interrupted_close(server)
         assert not server.wait(0)
         assert told == []
         server.close(0)
@@ -629,21 +634,8 @@ def test_who_waits_for_one_that_was_interrupted_goes_on_with_it() -> None:
     with serving(on_mail_from=gate) as server, greeted(server) as client:
         client.send_lines("MAIL FROM:<a@client.example>")
         assert gate.entered.wait(TIMEOUT)
-
-        def interrupt(_number: int, _frame: object) -> None:
-            waiting.start()
-            raise KeyboardInterrupt
-
         waiting = threading.Thread(target=server.close, args=(0,))
-        before = signal.signal(signal.SIGUSR1, interrupt)
-        try:
-            kill = signal_to_main_thread(after=0.05)
-            kill.start()
-            with pytest.raises(KeyboardInterrupt):
-                server.close()
-            kill.join()
-        finally:
-            signal.signal(signal.SIGUSR1, before)
+        interrupted_close(server, meanwhile=waiting.start)
         gate.may_return.set()
         waiting.join(TIMEOUT)
         assert not waiting.is_alive()
