@@ -49,6 +49,12 @@ class Dialogue:
         self._logger.debug("S: %s", _Shown(printable, octets))
         self._writer.write(octets)
 
+    def _answer(self, reply: Reply) -> None:
+        """`write`, and flush where a client says much at once and takes no replies."""
+        self.write(reply)
+        if self._writer.full:
+            self.flush()
+
     def flush(self) -> None:
         """Send the replies that are due."""
         self._writer.flush()
@@ -74,7 +80,7 @@ class Dialogue:
                 # Said in clear, it would be heard as if said in TLS (CVE-2011-0411).
                 self._logger.warning("octets follow STARTTLS in clear: connection closed")
                 return
-            self.write(reply)
+            self._answer(reply)
             if reply.then is Next.BODY:
                 going_on = self._receive_message(machine)
             elif reply.then is Next.TLS:
@@ -117,7 +123,7 @@ class Dialogue:
         if any(reply.code < 400 for reply in replies):
             self._patience.renew()
         for reply in replies:
-            self.write(reply)
+            self._answer(reply)
         return all(reply.then is Next.COMMAND for reply in replies)
 
 

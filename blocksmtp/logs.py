@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 else:
     _Adapter = logging.LoggerAdapter
 
+# An exception may quote a whole message, and a group hold a group.
+_LONGEST_TEXT = 10_000
+_DEEPEST_GROUP = 10
+
 # Python 3.10 does not know it: nothing is an instance of no type.
 _GROUP: Any = vars(builtins).get("BaseExceptionGroup", ())
 
@@ -100,11 +104,12 @@ def _led_to(error: BaseException) -> BaseException | None:
     return error.__context__
 
 
-def _traceback_lines(error: BaseException) -> Iterator[str]:
+def _traceback_lines(error: BaseException, depth: int = 0) -> Iterator[str]:
     yield "Traceback (most recent call last):"
     for entry in traceback.format_tb(error.__traceback__):
         yield entry.rstrip("\n")
-    yield printable("".join(traceback.format_exception_only(error)).rstrip("\n"))
-    if isinstance(error, _GROUP):
+    text = "".join(traceback.format_exception_only(error)).rstrip("\n")
+    yield printable(text[:_LONGEST_TEXT])
+    if isinstance(error, _GROUP) and depth < _DEEPEST_GROUP:
         for each in error.exceptions:
-            yield from _traceback_lines(each)
+            yield from _traceback_lines(each, depth + 1)

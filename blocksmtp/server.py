@@ -217,7 +217,10 @@ class SMTPServer:
         """
         if self._host.is_of_another_process:
             return
-        seconds = self.options.close_timeout if timeout is None else timeout
+        with self._another_may_go_on():
+            self._close(self.options.close_timeout if timeout is None else timeout)
+
+    def _close(self, seconds: float) -> None:
         this_thread = threading.current_thread()
         with self._changed:
             self._close_deadline = min(self._close_deadline, time.monotonic() + seconds)
@@ -235,39 +238,38 @@ class SMTPServer:
             if self._closed:
                 return
             self._closer = this_thread
-        with self._as_closer():
-            if accepts:
-                self._go_on_elsewhere(self._stop_accepting, self._finish)
+        if accepts:
+            self._go_on_elsewhere(self._stop_accepting, self._finish)
+        else:
+            self._stop_accepting()
+            if in_callback:
+                self._go_on_elsewhere(self._finish)
             else:
-                self._stop_accepting()
-                if in_callback:
-                    self._go_on_elsewhere(self._finish)
-                else:
-                    self._finish()
+                self._finish()
 
     @contextlib.contextmanager
-    def _as_closer(self) -> Iterator[None]:
-        """Let another close() go on where this one fails."""
+    def _another_may_go_on(self) -> Iterator[None]:
+        """Where the closing fails in this thread, leave it to the next that wants it."""
         try:
             yield
         except BaseException:
             with self._changed:
-                self._closer = None
-                self._changed.notify_all()
+                if self._closer is threading.current_thread():
+                    self._closer = None
+                    self._changed.notify_all()
             raise
 
     def _go_on_elsewhere(self, *steps: Callable[[], None]) -> None:
         """Close in another thread, which may wait for this one."""
 
         def go_on() -> None:
-            with self._as_closer():
+            with self._another_may_go_on():
+                with self._changed:
+                    self._closer = threading.current_thread()
                 for step in steps:
                     step()
 
-        closer = threading.Thread(target=go_on, name="blocksmtp close")
-        with self._changed:
-            self._closer = closer
-        closer.start()
+        threading.Thread(target=go_on, name="blocksmtp close").start()
 
     def _stop_accepting(self) -> None:
         self._host.call()

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
 
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
+
+# What is in force undoes itself in a process that is forked off: signals to that one are its own.
+# Of the process, as signal handlers are.
+_in_force: list[contextlib.ExitStack] = []
 
 
 @contextlib.contextmanager
@@ -20,41 +25,54 @@ def closed_by_signals(close: Callable[[float | None], None]) -> Iterator[None]:
     not be noticed before the wait is over. So a thread of our own waits for the octet that Python
     writes at once (`signal.set_wakeup_fd`), whichever thread it is in; the handlers do nothing.
     """
-    with contextlib.ExitStack() as undo:
-        received, told = socket.socketpair()
-        undo.enter_context(received)
-        watcher = threading.Thread(
-            target=_watch, args=(received, close), name="blocksmtp signals", daemon=True
-        )
-        undo.callback(_join, watcher)
+    received, told = socket.socketpair()
+    told.setblocking(False)
+    watcher = threading.Thread(
+        target=_watch, args=(received, close), name="blocksmtp signals", daemon=True
+    )
+    with received, contextlib.ExitStack() as undo:
         undo.enter_context(told)  # Its end is that of the watcher.
-        told.setblocking(False)
         undo.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(told.fileno()))
         for number in _NUMBERS:
             undo.callback(signal.signal, number, signal.signal(number, _do_nothing))
         watcher.start()
-        yield
-
-
-def _join(thread: threading.Thread) -> None:
-    if thread.ident is not None:  # It may not have come so far as to start.
-        thread.join()
+        _in_force.append(undo)
+        try:
+            yield
+        finally:
+            if undo in _in_force:
+                _in_force.remove(undo)
+            undo.close()
+            watcher.join()
 
 
 def _do_nothing(_number: int, _frame: object) -> None:
     pass
 
 
+def _undo_in_child() -> None:
+    while _in_force:
+        _in_force.pop().close()
+
+
+os.register_at_fork(after_in_child=_undo_in_child)
+
+
 def _watch(received: socket.socket, close: Callable[[float | None], None]) -> None:
     closers: list[threading.Thread] = []
+    timeout: float | None = None
     while octets := received.recv(64):
         for _ in (number for number in octets if number in _NUMBERS):
             # Not here: a second signal must be heard while the first closes.
-            timeout = 0.0 if closers else None
             closer = threading.Thread(
                 target=close, args=(timeout,), name="blocksmtp close on signal"
             )
-            closers.append(closer)
-            closer.start()
+            try:
+                closer.start()
+            except (RuntimeError, MemoryError):
+                close(timeout)  # Here after all.
+            else:
+                closers.append(closer)
+            timeout = 0.0
     for closer in closers:
         closer.join()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import socket
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from blocksmtp import DataStream, SMTPError, SMTPSession
+from blocksmtp.wire.transport import PlainTransport
 from tests.client import TIMEOUT, connect, serving, trusting, wait_until_idle
 
 
@@ -149,7 +152,8 @@ class _Slow:
 
     def __del__(self) -> None:
         self.ending.set()
-        self._may_end.wait(TIMEOUT)
+        # Longer than any client of these tests would wait.
+        self._may_end.wait(2 * TIMEOUT)
 
 
 def test_what_is_local_to_a_thread_and_slow_to_go_delays_nobody() -> None:
@@ -198,3 +202,71 @@ def test_a_process_that_is_forked_off_does_not_close_its_parent_s_server() -> No
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_replies_that_nobody_takes_do_not_pile_up() -> None:
+    """A client may have 64 KiB of commands in the buffer behind a message, and read nothing."""
+    sent: list[int] = []
+
+    class Noting(PlainTransport):
+        def send(self, octets: bytes, seconds: float, total_seconds: float) -> None:
+            sent.append(len(octets))
+            super().send(octets, seconds, total_seconds)
+
+    with serving(on_data=lambda stream, session: None) as server:
+        server.on("error", lambda error: sent.append(-1))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("blocksmtp.connection.PlainTransport", Noting)
+            with connect(server) as client:
+                client.hello()
+                client.envelope()
+                client.expect(354, "DATA")
+                client.send(b"text\r\n.\r\n" + b"HELP\r\n" * 10_000)
+                client.replies(10_001)
+    assert 0 < max(sent) < 20_000
+
+
+def test_what_on_connect_found_out_survives_starttls() -> None:
+    names: list[str] = []
+
+    def on_connect(session: SMTPSession) -> None:
+        session.client_hostname = "known.example"
+
+    def on_mail_from(address: object, session: SMTPSession) -> None:
+        names.append(session.client_hostname)
+
+    with (
+        serving(on_connect=on_connect, on_mail_from=on_mail_from, disabled_commands=()) as server,
+        connect(server) as client,
+    ):
+        client.hello()
+        client.upgrade()
+        client.expect(250, "EHLO client.example")
+        client.expect(250, "MAIL FROM:<a@client.example>")
+    assert names == ["known.example"]
+
+
+class _EqualToAll(Exception):
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = Exception.__hash__
+
+
+def test_a_defect_that_is_equal_to_all_is_a_defect() -> None:
+    told: list[Exception] = []
+
+    def on_data(stream: DataStream, session: SMTPSession) -> None:
+        with contextlib.suppress(SMTPError):
+            stream.read()
+        raise _EqualToAll
+
+    with serving(on_data=on_data, bare_newline="reject") as server:
+        server.on("error", told.append)
+        with connect(server) as client:
+            client.hello()
+            client.envelope()
+            client.expect(354, "DATA")
+            client.send(b"bare\nnewline\r\n.\r\n")
+            assert client.reply().code == 550
+    assert [type(error) for error in told] == [_EqualToAll]

@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 
 from blocksmtp import DataStream, SMTPError, SMTPServer, SMTPSession
+from blocksmtp.dialogue import Dialogue
+from blocksmtp.logs import SessionLogger
+from blocksmtp.options import Options
 from tests.client import TIMEOUT, Client, connect, serving, trusting
 
 TOO_SLOW = b"421 4.4.2 mx.example Error: timeout exceeded\r\n"
@@ -251,6 +254,34 @@ def test_a_client_that_brings_messages_may_stay() -> None:
             assert select.select([client.sock], [], [], 0.1) == ([], [], [])
             client.envelope()
             assert client.message().code == 250
+
+
+def test_messages_that_are_refused_are_none() -> None:
+    def refuse(stream: DataStream, session: SMTPSession) -> None:
+        raise SMTPError("spam")
+
+    with (
+        serving(transaction_timeout=0.5, on_data=refuse) as server,
+        connect(server) as client,
+    ):
+        client.hello()
+        started = time.monotonic()
+        with contextlib.suppress(ConnectionError, AssertionError):
+            while True:
+                client.envelope()
+                assert client.message().code == 450
+                assert time.monotonic() - started < TIMEOUT, "it may go on for ever"
+        assert time.monotonic() - started < TIMEOUT
+
+
+def test_starttls_begins_no_new_time() -> None:
+    options = Options(transaction_timeout=5.0)
+    logger = SessionLogger(options.logger, "session")
+    transport: Any = None
+    dialogue = Dialogue(transport, options, logger)
+    before = dialogue._reader._patience
+    dialogue.switch(transport)
+    assert dialogue._reader._patience is before
 
 
 def test_a_client_that_takes_its_replies_one_by_one_uses_its_time_up(tmp_path: Path) -> None:

@@ -429,3 +429,16 @@ def test_a_failure_that_was_never_raised_is_logged_as_well() -> None:
     log = Log()
     ServerLogger(log.logger).failure("%s failed", "something", ValueError(FORGED))
     assert "ValueError: first\\n2026" in log.everything
+
+
+def test_a_traceback_does_not_quote_a_whole_message() -> None:
+    assert len(shown_traceback(raised(lambda text: ValueError("\u00e9" * 10_000_000)))) < 100_000
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups came with Python 3.11")
+def test_a_traceback_of_groups_without_end_is_cut() -> None:
+    group = raised(ValueError)
+    for _ in range(3000):
+        group = vars(builtins)["ExceptionGroup"]("group", [group])
+    text = shown_traceback(group)
+    assert 5 < text.count("Traceback") < 20

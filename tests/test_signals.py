@@ -82,6 +82,84 @@ def test_each_is_told_and_what_was_there_before_comes_back() -> None:
     assert signal.set_wakeup_fd(descriptor) == -1
 
 
+def test_other_signals_are_the_application_s() -> None:
+    heard = threading.Event()
+    closed: list[float | None] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: heard.set())
+    try:
+        with closed_by_signals(closed.append):
+            signal.raise_signal(signal.SIGUSR1)
+            assert heard.wait(TIMEOUT)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert closed == []
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError("none")])
+def test_without_a_thread_to_close_in(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def failing(thread: threading.Thread) -> None:
+        if thread.name == "blocksmtp close on signal":
+            raise error
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", failing)
+    closed: list[float | None] = []
+    told = threading.Semaphore(0)
+
+    def close(timeout: float | None) -> None:
+        closed.append(timeout)
+        told.release()
+
+    with closed_by_signals(close):
+        for _ in range(2):
+            signal.raise_signal(signal.SIGTERM)
+            assert told.acquire(timeout=TIMEOUT)
+    assert closed == [None, 0.0]
+
+
+FORKING = """
+import os, signal, threading
+from blocksmtp import SMTPServer
+
+def on_mail_from(address, session):
+    ready, child_ready = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(child_ready, b"x")
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            os._exit(3)
+    os.read(ready, 1)
+    os.kill(child, signal.{name})
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print("child ended with", status, flush=True)
+
+server = SMTPServer(name="mx.example", auth_optional=True, disabled_commands=["STARTTLS"],
+                    on_mail_from=on_mail_from, on_data=lambda stream, session: None)
+server.on("listening", lambda: print("listening on", server.address, flush=True))
+server.serve_forever(0, "127.0.0.1")
+"""
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", -signal.SIGTERM), ("SIGINT", 3)])
+def test_a_signal_to_a_process_that_was_forked_off_is_its_own(name: str, status: int) -> None:
+    """The child of a callback (of `multiprocessing`, say) ends, and the server goes on."""
+    # Python warns of a fork beside other threads, with reason.
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKING.format(name=name)]
+    with Running(command) as process, connect(process.address) as client:
+        client.hello()
+        client.expect(250, "MAIL FROM:<a@client.example>")
+        assert process.readline() == f"child ended with {status}\n"
+        client.expect(250, "RCPT TO:<b@server.example>")
+        assert client.message().code == 250
+        with connect(process.address) as other:
+            other.hello()
+        assert process.end(signal.SIGTERM) == 0
+
+
 def test_only_in_the_main_thread() -> None:
     failed: list[Exception] = []
 

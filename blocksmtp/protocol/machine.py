@@ -74,11 +74,12 @@ class Machine:
         self.auth_failures = 0
         self.verb = ""
         """The command that is being run."""
+        self.client_before_xclient: Client | None = None
+        """Who the session's client was before one XCLIENT or more replaced it."""
         self._connected: Callable[[], None] | None = connected
         self._x_forward_is_old = False
         self._bad_commands = 0
         self._unauthenticated_commands = 0
-        self._client = Client(session)
         # Settled by the connection's own address: XCLIENT must not open a door to itself.
         self.xclient_allowed = is_trusted(session.remote_address, options.use_xclient)
         self.xforward_allowed = is_trusted(session.remote_address, options.use_xforward)
@@ -143,9 +144,11 @@ class Machine:
         session.user = None
         self.authentication = None
         self.new_envelope()
-        # XCLIENT may have been put in by whoever sits on the wire; a proxy can say it again.
-        self._client.restore(session)
-        self._x_forward_is_old = False
+        # Both may have been put in by whoever sits on the wire; a proxy can say them again.
+        session.x_forward = {}
+        if self.client_before_xclient is not None:
+            self.client_before_xclient.restore(session)
+            self.client_before_xclient = None
         return self.tls_approved(connection)
 
     def end(self) -> None:

@@ -36,16 +36,14 @@ _Attributes = dict[str, "str | None"]
 
 
 class Client:
-    """What the session knew of the client before any XCLIENT."""
+    """What a session knows of its client, to be put back."""
 
     def __init__(self, session: SMTPSession) -> None:
-        self._known = {name: getattr(session, name) for name in _REPLACED}
+        self._known = {name: getattr(session, name) for name in (*_REPLACED, "x_client")}
 
     def restore(self, session: SMTPSession) -> None:
-        """Forget what XCLIENT and XFORWARD said."""
+        """Forget what XCLIENT has said since."""
         vars(session).update(self._known)
-        session.x_client = {}
-        session.x_forward = {}
 
 
 def xclient(machine: Machine, argument: str) -> Reply:
@@ -58,6 +56,7 @@ def xclient(machine: Machine, argument: str) -> Reply:
     if (attributes.get("PROTO") or "SMTP").upper() not in ("SMTP", "ESMTP", "LMTP"):
         raise GrammarError("Error: Bad value of PROTO")
     session = machine.session
+    machine.client_before_xclient = machine.client_before_xclient or Client(session)
     before = dict(vars(session))
     _replace(machine, attributes)
     session.host_name_appears_as = attributes.get("HELO")

@@ -118,14 +118,13 @@ class Reader:
                 return line
 
     def _receive_some(self, deadline: float | None) -> bytes:
-        seconds = self._idle_seconds
+        self._before_wait()
+        seconds = min(self._idle_seconds, self._patience.left())
         if deadline is not None:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 raise ClientTooSlow(f"a line took longer than {self._line_seconds:.3g} seconds")
             seconds = min(seconds, remaining)
-        self._before_wait()
-        seconds = min(seconds, self._patience.left())
         try:
             return self._receive(_LINE_READ, seconds, interruptible=True)
         except ClientTooSlow:

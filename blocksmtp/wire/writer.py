@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from .transport import Transport
 
+# More than the replies to a good client's group, and no more than a thousand bad ones may pile up.
+_FULL = 16_384
+
 
 class Writer:
     """Writes to a transport through a buffer.
@@ -17,6 +20,11 @@ class Writer:
         self._idle_seconds = idle_seconds
         self._total_seconds = total_seconds
         self._buffer = bytearray()
+
+    @property
+    def full(self) -> bool:
+        """Whether so much is due that it should not get more."""
+        return len(self._buffer) >= _FULL
 
     def write(self, octets: bytes) -> None:
         """Have `octets` sent with the next flush."""

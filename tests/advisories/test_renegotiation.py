@@ -40,6 +40,10 @@ def test_a_renegotiation_is_refused(wire: socket.socket) -> None:
         assert client.renegotiate()
         with pytest.raises(SSL.Error, match="no renegotiation"):
             client.do_handshake()
+        # Who does not heed that could go on to ask: the server has closed.
+        wire.settimeout(TIMEOUT)
+        while wire.recv(65536):
+            pass
         wire.close()
         wait_until_idle(server)
     assert seen == []

@@ -345,3 +345,11 @@ def test_an_error_without_reason_is_told_too(leaf: Leaf, monkeypatch: pytest.Mon
     monkeypatch.setattr(SSL.Context, "check_privatekey", refuse)
     with pytest.raises(ValueError, match=r"^key: refused by OpenSSL$"):
         build(leaf)
+
+
+def test_a_read_comes_back_after_each_record(leaf: Leaf) -> None:
+    """Also after one that holds no octet for us, such as KeyUpdate (RFC 8446, section 4.6.3)."""
+    contexts = build(leaf, {"b.example": {}})
+    auto_retry = 0x4  # SSL_MODE_AUTO_RETRY
+    assert not contexts._context.set_mode(0) & auto_retry
+    assert contexts._context.get_session_cache_mode() == SSL.SESS_CACHE_OFF
