@@ -53,6 +53,7 @@ def test_a_second_signal_waits_for_nobody(name: str) -> None:
         connect(process.address) as first,
         connect(process.address) as second,
     ):
+        second.hello()
         # This one is in the middle of a message, and would be waited for.
         first.hello()
         first.send_lines("MAIL FROM:<a@client.example>", "RCPT TO:<b@server.example>", "DATA")
