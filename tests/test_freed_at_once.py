@@ -139,7 +139,7 @@ def test_nothing_is_left_of_a_connection(held: Held, talk: str, wire: str) -> No
         disabled_commands=(),
         allow_insecure_auth=True,
         auth_methods=["PLAIN", "LOGIN", "XOAUTH2"],
-        socket_timeout=0.3 if talk.startswith("silence") else 60.0,
+        socket_timeout=0.7 if talk.startswith("silence") else 60.0,
         bare_newline="reject",
         size=1000,
         callback_context=context,
