@@ -96,7 +96,7 @@ def test_a_client_that_takes_no_reply_is_closed(tmp_path: Path) -> None:
             assert ended.wait(TIMEOUT)
 
 
-COMMAND_TIMEOUT = {"command_timeout": 0.3, "socket_timeout": LONG, "allow_insecure_auth": True}
+COMMAND_TIMEOUT = {"command_timeout": SHORT, "socket_timeout": LONG, "allow_insecure_auth": True}
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["clear", "TLS"])
@@ -167,7 +167,7 @@ def test_a_message_that_drips_is_broken_off(secure: bool) -> None:
             stream.read()
         failed.append(caught.value)
 
-    options = {"socket_timeout": 0.3, "data_min_rate": 1000, "on_data": on_data}
+    options = {"socket_timeout": SHORT, "data_min_rate": 1000, "on_data": on_data}
     with (
         serving(**options, secure=secure) as server,
         connect(server, tls=trusting() if secure else None) as client,
