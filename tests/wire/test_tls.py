@@ -224,7 +224,7 @@ def test_nothing_comes(ends: Ends, interruptible: bool) -> None:
     started = time.monotonic()
     with pytest.raises(ClientTooSlow):
         ends.receive(seconds=SHORT, interruptible=interruptible)
-    assert SHORT - 0.02 <= time.monotonic() - started < SHORT + 1
+    assert SHORT - 0.02 <= time.monotonic() - started < SHORT + 5
     ends.client.send(b"late")
     assert ends.receive(interruptible=interruptible) == b"late"
 
@@ -247,7 +247,7 @@ def test_a_record_that_drips_is_no_progress(ends: Ends, thread: ThreadPoolExecut
             ends.receive(seconds=2 * SHORT)
     finally:
         done.set()
-    assert time.monotonic() - started < 2 * SHORT + 1
+    assert time.monotonic() - started < 2 * SHORT + 5
     dripping.result(PATIENCE)
 
 
@@ -256,7 +256,7 @@ def test_a_client_that_does_not_read(ends: Ends, seconds: float, total: float) -
     started = time.monotonic()
     with pytest.raises(ClientTooSlow):
         ends.transport.send(b"x" * 50_000_000, seconds, total)
-    assert time.monotonic() - started < 3 * SHORT + 1
+    assert time.monotonic() - started < 3 * SHORT + 5
 
 
 def test_the_longest_of_all_times(ends: Ends, thread: ThreadPoolExecutor) -> None:
@@ -444,7 +444,7 @@ def test_a_handshake_that_stops(fresh: Ends, part: int) -> None:
     started = time.monotonic()
     with pytest.raises(HandshakeFailed):
         fresh.transport.handshake(SHORT)
-    assert SHORT - 0.02 <= time.monotonic() - started < SHORT + 1
+    assert SHORT - 0.02 <= time.monotonic() - started < SHORT + 5
     fresh.client.sock.close()
     fresh.transport.close(linger=True)
 
@@ -484,7 +484,7 @@ def test_a_handshake_that_drips(fresh: Ends, thread: ThreadPoolExecutor) -> None
             fresh.transport.handshake(2 * SHORT)
     finally:
         done.set()
-    assert time.monotonic() - started < 2 * SHORT + 1
+    assert time.monotonic() - started < 2 * SHORT + 5
     dripping.result(PATIENCE)
 
 

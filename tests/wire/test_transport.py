@@ -120,7 +120,7 @@ def test_nothing_comes(ends: Ends, interruptible: bool) -> None:
         with pytest.raises(ClientTooSlow):
             ends.receive(seconds=seconds, interruptible=interruptible)
         # The kernel counts in ticks.
-        assert seconds - 0.02 <= time.monotonic() - started < seconds + 1
+        assert seconds - 0.02 <= time.monotonic() - started < seconds + 5
     # A wait that was in vain spoils nothing.
     ends.client.sendall(b"late")
     assert ends.receive(interruptible=interruptible) == b"late"
@@ -184,7 +184,7 @@ def test_a_client_that_does_not_read(ends: Ends, seconds: float, total: float) -
     with pytest.raises(ClientTooSlow):
         ends.send(b"x" * 50_000_000, seconds, total)
     # The kernel's own buffer may fill in two turns.
-    assert time.monotonic() - started < 5 * SHORT + 1
+    assert time.monotonic() - started < 5 * SHORT + 5
     assert len(ends.client.recv(10_000_000)) > 0
 
 
@@ -203,7 +203,7 @@ def test_a_client_that_reads_ever_so_slowly(tcp: Ends, thread: ThreadPoolExecuto
             tcp.send(b"x" * 500_000_000, seconds=SHORT * 10, total=SHORT * 20)
     finally:
         done.set()
-    assert SHORT * 19 < time.monotonic() - started < SHORT * 40 + 1
+    assert SHORT * 19 < time.monotonic() - started < SHORT * 40 + 15
     sipping.result(PATIENCE)
 
 
