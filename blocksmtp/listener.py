@@ -113,11 +113,6 @@ class Listener(socketserver.ThreadingTCPServer):
             self._refuse_for_lack_of_places(request)
             return
         self._full = False
-        if request.family != socket.AF_UNIX:
-            # A reply is one write, but in TLS others go before it: it must not wait for their
-            # acknowledgement, which clients like to delay.
-            with contextlib.suppress(OSError):  # The client may be gone already.
-                request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             connection = Connection(self._host, request, client_address, secure=self.secure)
         except BaseException:

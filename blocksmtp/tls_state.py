@@ -27,9 +27,9 @@ class TLSState:
 
     def __init__(self, options: Options) -> None:
         """Raises ValueError for certificates or keys that are no good."""
-        # Building may take as long as a file takes to be read, and handshakes must not wait for it.
+        # For who builds new contexts, which may take as long as a file takes to be read. Handshakes
+        # do not wait for that: they take what `_contexts` refers to, which is exchanged as a whole.
         self._updating = threading.Lock()
-        self._lock = threading.Lock()
         self._server_name = options.name
         self._given = {name: getattr(options, name) for name in _TLS_NAMES}
         self._sni_options: Mapping[str, TLSOptions] = options.sni_options
@@ -41,14 +41,12 @@ class TLSState:
 
     def contexts(self) -> SecureContexts:
         """The contexts for a handshake; made now, with a certificate of their own, if need be."""
-        with self._lock:
-            contexts = self._contexts
-        if contexts is not None:
-            return contexts
-        with self._updating:
-            if self._contexts is None:
-                self._replace(self._build(self._given, self._sni_options))
-            return self.contexts()
+        contexts = self._contexts
+        if contexts is None:
+            with self._updating:
+                contexts = self._contexts or self._build(self._given, self._sni_options)
+                self._contexts = contexts
+        return contexts
 
     def update(self, tls_options: Mapping[str, Any]) -> None:
         """Replace what is given, in either spelling; the rest stays.
@@ -61,12 +59,8 @@ class TLSState:
         with self._updating:
             checked = Options(sni_options=given.pop("sni_options", self._sni_options))
             fields = {**self._given, **given}
-            self._replace(self._build(fields, checked.sni_options))
+            self._contexts = self._build(fields, checked.sni_options)
             self._given, self._sni_options = fields, checked.sni_options
-
-    def _replace(self, contexts: SecureContexts) -> None:
-        with self._lock:
-            self._contexts = contexts
 
     def _build(
         self, fields: Mapping[str, Any], sni_options: Mapping[str, TLSOptions]

@@ -45,7 +45,6 @@ from .authentication import Authentication
 from .commands import COMMANDS, Argument, Command
 from .grammar import GrammarError
 from .replies import LONGEST_SASL_LINE, Next, Reply, bad, closing
-from .xclient import Client
 
 # method = token; request-line = method SP request-target SP HTTP-version (RFC 9110, section 9.1;
 # RFC 9112, section 3). Of a line that was too long only the beginning is there.
@@ -74,8 +73,8 @@ class Machine:
         self.auth_failures = 0
         self.verb = ""
         """The command that is being run."""
-        self.client_before_xclient: Client | None = None
-        """Who the session's client was before one XCLIENT or more replaced it."""
+        self.before_xclient: dict[str, object] = {}
+        """The session's attributes that one XCLIENT or more have replaced, as they were."""
         self._connected: Callable[[], None] | None = connected
         self._x_forward_is_old = False
         self._bad_commands = 0
@@ -144,11 +143,10 @@ class Machine:
         session.user = None
         self.authentication = None
         self.new_envelope()
-        # Both may have been put in by whoever sits on the wire; a proxy can say them again.
+        # XFORWARD and XCLIENT may come from whoever sits on the wire; a proxy can say them again.
         session.x_forward = {}
-        if self.client_before_xclient is not None:
-            self.client_before_xclient.restore(session)
-            self.client_before_xclient = None
+        vars(session).update(self.before_xclient)
+        self.before_xclient = {}
         return self.tls_approved(connection)
 
     def end(self) -> None:

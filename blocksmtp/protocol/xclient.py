@@ -17,7 +17,6 @@ from .grammar import GrammarError, decode_xtext
 from .replies import Reply, bad, reply
 
 if TYPE_CHECKING:
-    from ..session import SMTPSession
     from .machine import Machine
 
 XCLIENT_ATTRIBUTES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT")
@@ -27,23 +26,13 @@ _UNKNOWN = ("[UNAVAILABLE]", "[TEMPUNAVAIL]")
 _LONGEST_VALUE = 255
 _LONGEST_PROTOCOL = 64
 
+# What of the session XCLIENT replaces, and STARTTLS puts back.
 _REPLACED = (
     *("remote_address", "remote_port", "local_address", "local_port"),
-    "client_hostname",
+    *("client_hostname", "x_client"),
 )
 
 _Attributes = dict[str, "str | None"]
-
-
-class Client:
-    """What a session knows of its client, to be put back."""
-
-    def __init__(self, session: SMTPSession) -> None:
-        self._known = {name: getattr(session, name) for name in (*_REPLACED, "x_client")}
-
-    def restore(self, session: SMTPSession) -> None:
-        """Forget what XCLIENT has said since."""
-        vars(session).update(self._known)
 
 
 def xclient(machine: Machine, argument: str) -> Reply:
@@ -56,7 +45,6 @@ def xclient(machine: Machine, argument: str) -> Reply:
     if (attributes.get("PROTO") or "SMTP").upper() not in ("SMTP", "ESMTP", "LMTP"):
         raise GrammarError("Error: Bad value of PROTO")
     session = machine.session
-    machine.client_before_xclient = machine.client_before_xclient or Client(session)
     before = dict(vars(session))
     _replace(machine, attributes)
     session.host_name_appears_as = attributes.get("HELO")
@@ -70,6 +58,8 @@ def xclient(machine: Machine, argument: str) -> Reply:
             vars(session).update(before)
             return outcome
         session.user = answer.user
+    if not machine.before_xclient:
+        machine.before_xclient = {name: before[name] for name in _REPLACED}
     machine.announce()
     return machine.greeting()
 

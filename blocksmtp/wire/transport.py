@@ -106,6 +106,11 @@ class PlainTransport:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         sock.setblocking(True)
+        if sock.family != socket.AF_UNIX:
+            # A reply is one write, but in TLS others go before it: it must not wait for their
+            # acknowledgement, which clients like to delay.
+            with contextlib.suppress(OSError):  # The client may be gone already.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._seconds = {socket.SO_RCVTIMEO: 0.0, socket.SO_SNDTIMEO: 0.0}
         self._lock = threading.Lock()
         self._waiting = False
