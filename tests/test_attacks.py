@@ -6,8 +6,6 @@ import contextlib
 import logging
 import shutil
 import socket
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import pytest
 
 from blocksmtp import DataStream, SMTPError, SMTPSession
 from blocksmtp.wire.transport import PlainTransport
-from tests.client import TIMEOUT, connect, serving, trusting, wait_until_idle
+from tests.client import TIMEOUT, connect, serving, wait_until_idle
 
 
 class _FailingHandler(logging.Handler):
@@ -123,85 +121,6 @@ def test_a_log_that_fails_does_not_take_an_error_from_its_listeners() -> None:
             client.hello()
             client.expect(451, "MAIL FROM:<a@client.example>")
     assert [type(error) for error in told] == [ZeroDivisionError]
-
-
-@pytest.mark.parametrize("secure", [False, True], ids=["clear", "TLS"])
-def test_the_greeting_waits_for_no_acknowledgement(secure: bool) -> None:
-    """A reply is sent at once, whatever the client has still to acknowledge (Nagle's algorithm)."""
-    options: list[int] = []
-
-    def on_connect(session: object) -> None:
-        (connection,) = server._host.connections
-        sock = connection._sock
-        options.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
-
-    with (
-        serving(secure=secure, on_connect=on_connect) as server,
-        connect(server, tls=trusting() if secure else None) as client,
-    ):
-        client.hello()
-    assert options == [1]
-
-
-class _Slow:
-    """Something local to a thread whose end takes a while: a database connection, say."""
-
-    def __init__(self, may_end: threading.Event) -> None:
-        self.ending = threading.Event()
-        self._may_end = may_end
-
-    def __del__(self) -> None:
-        self.ending.set()
-        # Longer than any client of these tests would wait.
-        self._may_end.wait(2 * TIMEOUT)
-
-
-def test_what_is_local_to_a_thread_and_slow_to_go_delays_nobody() -> None:
-    local = threading.local()
-    may_end = threading.Event()
-    ending: list[threading.Event] = []
-
-    def on_connect(session: object) -> None:
-        if not ending:
-            local.slow = _Slow(may_end)
-            ending.append(local.slow.ending)
-
-    with serving(on_connect=on_connect) as server:
-        with connect(server) as client:
-            client.hello()
-        assert ending[0].wait(TIMEOUT)
-        for _ in range(3):
-            with connect(server) as client:
-                client.hello()
-        may_end.set()
-
-
-FORKED = """
-import os, socket, sys
-from blocksmtp import SMTPServer
-with SMTPServer(name="mx.example", auth_optional=True, disabled_commands=["STARTTLS"],
-                on_data=lambda stream, session: None) as server:
-    server.listen(0, "127.0.0.1")
-    with socket.create_connection(server.address, 10) as sock:
-        replies = sock.makefile("rb")
-        assert replies.readline().startswith(b"220 ")
-        child = os.fork()
-        if child == 0:
-            server.close()
-            sys.exit()
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        sock.sendall(b"NOOP\\r\\n")
-        assert replies.readline().startswith(b"250 ")
-        with socket.create_connection(server.address, 10) as other:
-            assert other.makefile("rb").readline().startswith(b"220 ")
-"""
-
-
-def test_a_process_that_is_forked_off_does_not_close_its_parent_s_server() -> None:
-    # Python warns of a fork beside other threads, with reason.
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_replies_that_nobody_takes_do_not_pile_up() -> None:

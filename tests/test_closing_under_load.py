@@ -20,6 +20,7 @@ import pytest
 
 from blocksmtp import DataStream, SMTPError, SMTPServer, SMTPSession
 from tests.client import TIMEOUT, Address, Client, connect, serving, trusting
+from tests.closing import GOODBYE, closing, until_closing
 from tests.running import Running
 
 every_wire = pytest.mark.parametrize("tls", [False, True], ids=["clear", "TLS"])
@@ -164,14 +165,14 @@ def test_what_is_acknowledged_was_seen_and_the_reverse(tls: bool) -> None:
 
 @every_wire
 def test_callbacks_that_are_slow_are_waited_for_and_acknowledged(tls: bool) -> None:
-    closing = threading.Event()
+    begun = threading.Event()
     inside = threading.Semaphore(0)
 
     def slow() -> None:
-        if closing.is_set():
+        if begun.is_set():
             return
         inside.release()
-        assert closing.wait(TIMEOUT)
+        assert begun.wait(TIMEOUT)
 
     application = Application(slow)
     with serving(secure=tls, on_data=application.on_data) as server:
@@ -180,15 +181,9 @@ def test_callbacks_that_are_slow_are_waited_for_and_acknowledged(tls: bool) -> N
         load.start(5)
         for _ in range(5):
             assert inside.acquire(timeout=TIMEOUT)
-        closer = threading.Thread(target=server.close)
-        closer.start()
-        # New clients are refused from the moment on that close() has begun.
-        with contextlib.suppress(ConnectionError):
-            while True:
-                connect(server).close()
-        closing.set()
-        closer.join(TIMEOUT)
-        assert not closer.is_alive()
+        with closing(server):
+            until_closing(server)
+            begun.set()
         load.join()
     assert len(load.acknowledged) == 5
     assert_nothing_is_lost(load.acknowledged, application.seen)
@@ -205,18 +200,13 @@ def test_clients_in_data_have_their_time() -> None:
                 client.envelope()
                 client.expect(354, "DATA")
                 client.send(f"Subject: {number}\r\n\r\n")
-            closer = threading.Thread(target=server.close)
-            closer.start()
-            with contextlib.suppress(ConnectionError):
-                while True:
-                    connect(server).close()
-            for client in clients[:-1]:
-                client.send("text\r\n.\r\n")
-                assert client.reply().code == 250
-                assert client.rest().startswith(b"421 4.3.2 ")
-            assert clients[-1].rest() == b""
-            closer.join(TIMEOUT)
-            assert not closer.is_alive()
+            with closing(server):
+                until_closing(server)
+                for client in clients[:-1]:
+                    client.send("text\r\n.\r\n")
+                    assert client.reply().code == 250
+                    assert client.rest() == GOODBYE
+                assert clients[-1].rest() == b""
         assert finished(server)
     assert sorted(application.seen) == [0, 1, 2, 3]
 
@@ -245,15 +235,15 @@ def test_without_time_nothing_is_acknowledged_that_was_not_seen(tls: bool) -> No
 @every_wire
 def test_from_several_threads_and_a_callback_at_once(tls: bool) -> None:
     application = Application()
-    closing = threading.Barrier(4)
+    at_once = threading.Barrier(4)
 
     def on_rcpt_to(address: Any, session: SMTPSession) -> None:
         if address.address == "close@server.example":
-            closing.wait(TIMEOUT)
+            at_once.wait(TIMEOUT)
             server.close()
 
     def close() -> None:
-        closing.wait(TIMEOUT)
+        at_once.wait(TIMEOUT)
         server.close()
         server.close()
 

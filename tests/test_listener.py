@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import socketserver
 import threading
 from typing import Any
@@ -147,3 +148,54 @@ def test_its_own_secure_counts_not_the_option() -> None:
             client.hello()
         with connect(server, tls=trusting()) as client:
             client.hello()
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["clear", "TLS"])
+def test_the_greeting_waits_for_no_acknowledgement(secure: bool) -> None:
+    """A reply is sent at once, whatever the client has still to acknowledge (Nagle's algorithm)."""
+    options: list[int] = []
+
+    def on_connect(session: object) -> None:
+        (connection,) = server._host.connections
+        sock = connection._sock
+        options.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    with (
+        serving(secure=secure, on_connect=on_connect) as server,
+        connect(server, tls=trusting() if secure else None) as client,
+    ):
+        client.hello()
+    assert options == [1]
+
+
+class _Slow:
+    """Something local to a thread whose end takes a while: a database connection, say."""
+
+    def __init__(self, may_end: threading.Event) -> None:
+        self.ending = threading.Event()
+        self._may_end = may_end
+
+    def __del__(self) -> None:
+        self.ending.set()
+        # Longer than any client of these tests would wait.
+        self._may_end.wait(2 * TIMEOUT)
+
+
+def test_what_is_local_to_a_thread_and_slow_to_go_delays_nobody() -> None:
+    local = threading.local()
+    may_end = threading.Event()
+    ending: list[threading.Event] = []
+
+    def on_connect(session: object) -> None:
+        if not ending:
+            local.slow = _Slow(may_end)
+            ending.append(local.slow.ending)
+
+    with serving(on_connect=on_connect) as server:
+        with connect(server) as client:
+            client.hello()
+        assert ending[0].wait(TIMEOUT)
+        for _ in range(3):
+            with connect(server) as client:
+                client.hello()
+        may_end.set()

@@ -64,21 +64,31 @@ def test_a_second_signal_waits_for_nobody(name: str) -> None:
         assert first.rest() == b""
 
 
+class Closing:
+    """A close() that only notes how it was called."""
+
+    def __init__(self) -> None:
+        self.timeouts: list[float | None] = []
+        self._told = threading.Semaphore(0)
+
+    def __call__(self, timeout: float | None) -> None:
+        self.timeouts.append(timeout)
+        self._told.release()
+
+    def awaited(self) -> None:
+        """Wait until it was called once more."""
+        assert self._told.acquire(timeout=TIMEOUT)
+
+
 def test_each_is_told_and_what_was_there_before_comes_back() -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     descriptor = signal.set_wakeup_fd(-1)
-    closed: list[float | None] = []
-    told = threading.Semaphore(0)
-
-    def close(timeout: float | None) -> None:
-        closed.append(timeout)
-        told.release()
-
+    close = Closing()
     with closed_by_signals(close):
         for number in before:
             signal.raise_signal(number)
-            assert told.acquire(timeout=TIMEOUT)
-    assert closed == [None, 0.0]
+            close.awaited()
+    assert close.timeouts == [None, 0.0]
     assert {number: signal.getsignal(number) for number in before} == before
     assert signal.set_wakeup_fd(descriptor) == -1
 
@@ -106,18 +116,12 @@ def test_without_a_thread_to_close_in(error: Exception, monkeypatch: pytest.Monk
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", failing)
-    closed: list[float | None] = []
-    told = threading.Semaphore(0)
-
-    def close(timeout: float | None) -> None:
-        closed.append(timeout)
-        told.release()
-
+    close = Closing()
     with closed_by_signals(close):
         for _ in range(2):
             signal.raise_signal(signal.SIGTERM)
-            assert told.acquire(timeout=TIMEOUT)
-    assert closed == [None, 0.0]
+            close.awaited()
+    assert close.timeouts == [None, 0.0]
 
 
 FORKING = """

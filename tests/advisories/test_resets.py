@@ -24,6 +24,7 @@ import pytest
 from blocksmtp import SMTPServer, SMTPSession
 from blocksmtp.listener import Listener
 from tests.client import TIMEOUT, Client, connect, serving, trusting, wait_until_idle
+from tests.closing import Gate
 
 from .talk import Log
 
@@ -155,18 +156,6 @@ def test_an_address_that_is_none(
 # --- in the middle ------------------------------------------------------------------------------
 
 
-class Gate:
-    """Holds a callback until the client is gone."""
-
-    def __init__(self) -> None:
-        self.entered = threading.Event()
-        self.gone = threading.Event()
-
-    def hold(self, *_arguments: object) -> None:
-        self.entered.set()
-        assert self.gone.wait(TIMEOUT)
-
-
 def leave_in(name: str) -> Callable[[Client, Gate], None]:
     """Go on until the callback `name` runs, and leave in it."""
 
@@ -195,7 +184,7 @@ def test_in_a_callback(witness: Witness, name: str, end: str, secure: bool) -> N
     def hold(*arguments: Any) -> Any:
         if name == "on_connect":
             witness.opened.append(arguments[0])
-        gate.hold()
+        gate()
         return "me" if name == "on_auth" else None
 
     options = {"on_auth": lambda auth, session: "me", "allow_insecure_auth": True}
@@ -204,7 +193,7 @@ def test_in_a_callback(witness: Witness, name: str, end: str, secure: bool) -> N
         with connect(server, tls=trusting() if secure else None) as client:
             leave_in("on_connect" if name == "on_secure" else name)(client, gate)
             client.reset() if end == "reset" else client.close()
-            gate.gone.set()
+            gate.may_return.set()
         witness.check(server, secure=secure)
 
 
