@@ -6,6 +6,7 @@ Replies are gathered, and sent just before the next read that may have to wait: 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,10 @@ class Dialogue:
 
     def __init__(self, transport: Transport, options: Options, logger: SessionLogger) -> None:
         self._options = options
+        self._enhanced = not options.hide_enhanced_status_codes
         self._logger = logger
+        # Asked before each line of the log, which costs more to make than the reply itself.
+        self._logs = logger.logger.isEnabledFor
         self._patience = Patience(options.transaction_timeout)
         self.switch(transport)
 
@@ -44,16 +48,11 @@ class Dialogue:
         self._reader = Reader(transport, before_wait, idle_seconds, command_seconds, self._patience)
 
     def write(self, reply: Reply) -> None:
-        """Have `reply` sent with the next flush."""
-        octets = reply.encode(enhanced=not self._options.hide_enhanced_status_codes)
-        self._logger.debug("S: %s", _Shown(printable, octets))
+        """Have `reply` sent with the next flush, or now where much is due."""
+        octets = reply.encode(enhanced=self._enhanced)
+        if self._logs(logging.DEBUG):
+            self._logger.debug("S: %s", printable(octets))
         self._writer.write(octets)
-
-    def _answer(self, reply: Reply) -> None:
-        """`write`, and flush where a client says much at once and takes no replies."""
-        self.write(reply)
-        if self._writer.full:
-            self.flush()
 
     def flush(self) -> None:
         """Send the replies that are due."""
@@ -61,9 +60,10 @@ class Dialogue:
 
     def say_goodbye(self, reply: Reply) -> None:
         """Send the last reply, if it can still be sent."""
-        self.write(reply)
+        octets = reply.encode(enhanced=self._enhanced)
+        self._logger.debug("S: %s", printable(octets))
         try:
-            self._writer.flush_within(_GOODBYE_SECONDS)
+            self._writer.write_last(octets, _GOODBYE_SECONDS)
         except ConnectionError as error:
             self._logger.debug("last reply not sent: %s", printable(str(error)))
 
@@ -76,18 +76,22 @@ class Dialogue:
         going_on = True
         while going_on:
             reply = self._next_reply(machine)
-            if reply.then is Next.TLS and not self._reader.empty:
-                # Said in clear, it would be heard as if said in TLS (CVE-2011-0411).
-                self._logger.warning("octets follow STARTTLS in clear: connection closed")
-                return
-            self._answer(reply)
-            if reply.then is Next.BODY:
+            if reply.then is Next.COMMAND:
+                self.write(reply)
+            elif reply.then is Next.BODY:
+                self.write(reply)
                 going_on = self._receive_message(machine)
-            elif reply.then is Next.TLS:
+            elif reply.then is Next.CLOSE:
+                self.write(reply)
+                going_on = False
+            elif self._reader.empty:
+                self.write(reply)
                 self.flush()
                 going_on = upgrade()
             else:
-                going_on = reply.then is Next.COMMAND
+                # Said in clear, it would be heard as if said in TLS (CVE-2011-0411).
+                self._logger.warning("octets follow STARTTLS in clear: connection closed")
+                going_on = False
 
     def _next_reply(self, machine: Machine) -> Reply:
         """The reply to the next command or SASL response."""
@@ -95,8 +99,9 @@ class Dialogue:
             line = self._reader.readline(machine.line_limit)
         except LineTooLong as error:
             return machine.reject("Error: line too long", error.beginning)
-        secret = machine.authentication is not None
-        self._logger.debug("C: %s", "***" if secret else _Shown(shown_command, line))
+        if self._logs(logging.DEBUG):
+            secret = machine.authentication is not None
+            self._logger.debug("C: %s", "***" if secret else shown_command(line))
         if line.endswith(b"\r\n"):
             return machine.feed(line[:-2])
         if self._options.bare_newline == "reject":
@@ -113,26 +118,19 @@ class Dialogue:
         )
         body = MessageBody(pace, self._reader, options.bare_newline, options.size)
         replies = machine.receive(body)
-        self._logger.info(
-            "message of %d octets: %s",
-            body.stream.byte_length,
-            body.failure or ", ".join(str(reply.code) for reply in replies),
-        )
+        if self._logs(logging.INFO):
+            self._logger.info(
+                "message of %d octets: %s",
+                body.stream.byte_length,
+                body.failure or ", ".join(str(reply.code) for reply in replies),
+            )
         if isinstance(body.failure, ConnectionError):
             raise body.failure
-        if any(reply.code < 400 for reply in replies):
-            self._patience.renew()
+        going_on = True
         for reply in replies:
-            self._answer(reply)
-        return all(reply.then is Next.COMMAND for reply in replies)
-
-
-class _Shown:
-    """Octets for the log, made fit to show only where they are logged."""
-
-    def __init__(self, show: Callable[[bytes], str], octets: bytes) -> None:
-        self._show = show
-        self._octets = octets
-
-    def __str__(self) -> str:
-        return self._show(self._octets)
+            if reply.code < 400:
+                self._patience.renew()
+            elif reply.then is Next.CLOSE:
+                going_on = False
+            self.write(reply)
+        return going_on

@@ -97,6 +97,8 @@ class Application:
 
         `code` and `enhanced` go into a refusal that brings none of its own.
         """
+        if getattr(self._callbacks, name) is None:
+            return None
         try:
             self.call(name, *arguments, self._session, check=no_verdict)
         except SMTPError as error:
@@ -152,7 +154,7 @@ def no_verdict(result: Any) -> None:
 
 def _plain(result: Any) -> Any:
     """`result`, unless the callback turns out to be asynchronous: nobody would ever run it."""
-    if inspect.isawaitable(result):
+    if result is not None and inspect.isawaitable(result):
         if inspect.iscoroutine(result):
             result.close()
         raise TypeError("the callback returned an awaitable; callbacks are plain functions")

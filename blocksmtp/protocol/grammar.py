@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..text import has_control_characters
 
@@ -44,8 +44,7 @@ class GrammarError(ValueError):
         self.enhanced = enhanced
 
 
-@dataclass(frozen=True)
-class Path:
+class Path(NamedTuple):
     """The argument of MAIL or RCPT.
 
     `address` is normalised: "" for the null sender, a Unicode domain as A-labels, an IPv6 literal
@@ -77,7 +76,8 @@ _LETTER_DIGIT = "A-Za-z0-9"
 # atext          = ALPHA / DIGIT / "!" / "#" / "$" / "%" / "&" / "'" / "*" / "+" / "-" / "/" /
 #                  "=" / "?" / "^" / "_" / "`" / "{" / "|" / "}" / "~"       (RFC 5322, 3.2.3)
 # atext         =/ UTF8-non-ascii                                            (RFC 6531, 3.3)
-_ATEXT = rf"{_LETTER_DIGIT}!#$%&'*+\-/=?^_`{{|}}~{_NON_ASCII}"
+_ASCII_ATEXT = rf"{_LETTER_DIGIT}!#$%&'*+\-/=?^_`{{|}}~"
+_ATEXT = _ASCII_ATEXT + _NON_ASCII
 
 # Atom           = 1*atext
 # Dot-string     = Atom *("."  Atom)
@@ -141,6 +141,13 @@ _PARAMETER = re.compile(rf"([{_LETTER_DIGIT}][{_LETTER_DIGIT}-]*)(?:=([!-<>-~{_N
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")
 _HEXCHARS = re.compile(r"(?:\+[0-9A-F]{2})+")
 
+# The path that nearly every command has: a Dot-string and a Domain in ASCII. It is normalised as it
+# stands, and needs no closer look where it is no longer than a label may be.
+_PLAIN_PATH = re.compile(
+    rf"<([{_ASCII_ATEXT}]+(?:\.[{_ASCII_ATEXT}]+)*"
+    rf"@[{_LETTER_DIGIT}]+(?:(?:-+|\.)[{_LETTER_DIGIT}]+)*)>"
+)
+
 _HELO_NAME = re.compile(r"[!-~]+")
 
 
@@ -162,6 +169,9 @@ def parse_path(argument: str, keyword: str, *, lenient: bool = False) -> Path:
     if not colon or word.upper() != keyword:
         raise GrammarError(f"Error: Syntax: {keyword}:<address> expected", enhanced=BAD_SYNTAX)
     rest = rest.lstrip(" ")
+    plain = _PLAIN_PATH.match(rest)
+    if plain is not None and plain.end() <= LONGEST_LABEL:
+        return Path(plain[1], plain[1], _parse_parameters(rest[plain.end() :]))
     try:
         raw, end = _find_path(rest, lenient)
         address = _normalise(raw, keyword, lenient)
@@ -287,7 +297,9 @@ def _is_ipv6(text: str) -> bool:
 
 def _parse_parameters(text: str) -> list[tuple[str, str | None]]:
     """What follows a path: parameters, each after one or more spaces."""
-    if text and not text.startswith(" "):
+    if not text:
+        return []
+    if not text.startswith(" "):
         raise GrammarError("Error: Space expected after the address")
     parameters: dict[str, str | None] = {}
     for word in text.split(" "):

@@ -31,7 +31,6 @@ line belongs.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Callable
 
@@ -79,6 +78,8 @@ class Machine:
         self._x_forward_is_old = False
         self._bad_commands = 0
         self._unauthenticated_commands = 0
+        self._lmtp = options.lmtp
+        self._auth_required = not options.auth_optional and "AUTH" not in options.disabled_commands
         # Settled by the connection's own address: XCLIENT must not open a door to itself.
         self.xclient_allowed = is_trusted(session.remote_address, options.use_xclient)
         self.xforward_allowed = is_trusted(session.remote_address, options.use_xforward)
@@ -106,8 +107,8 @@ class Machine:
         else:
             reply = self._command(text)
         if self.session.envelope.smtp_utf8:
-            reply = dataclasses.replace(reply, utf8=True)
-        return self._count(reply)
+            reply = reply.in_utf8()
+        return self._count(reply) if reply.bad or self._bad_commands else reply
 
     def reject(self, text: str, beginning: bytes = b"") -> Reply:
         """The reply to what is no line at all: one too long, or with a wrong end.
@@ -125,7 +126,8 @@ class Machine:
     def receive(self, body: transaction.Body) -> list[Reply]:
         """Hand a message to the application: one reply, in LMTP one for each recipient."""
         utf8 = self.session.envelope.smtp_utf8
-        return [dataclasses.replace(reply, utf8=utf8) for reply in transaction.receive(self, body)]
+        answers = transaction.receive(self, body)
+        return [answer.in_utf8() for answer in answers] if utf8 else answers
 
     def tls_approved(self, connection: object) -> bool:
         """Whether the application, which may look at the TLS `connection`, lets the client in."""
@@ -196,7 +198,7 @@ class Machine:
         return [
             verb
             for verb, command in COMMANDS.items()
-            if self._speaks(command) and self.offers(verb)
+            if (command.lmtp if self._lmtp else command.smtp) and self.offers(verb)
         ]
 
     # --- a command -------------------------------------------------------------------------
@@ -204,16 +206,16 @@ class Machine:
     def _command(self, line: str) -> Reply:
         verb, _, argument = line.partition(" ")
         # Outside ASCII there are letters whose capital is an ASCII one: they are not the same word.
-        self.verb = verb.upper() if verb.isascii() else ""
-        argument = argument.strip(" \t")
-        if _HTTP_REQUEST.match(line):
+        self.verb = verb = verb.upper() if verb.isascii() else ""
+        if "/" in argument and _HTTP_REQUEST.match(line):
             return _NO_HTTP
-        if self.verb in self.options.disabled_commands:
+        if verb in self.options.disabled_commands:
             return bad(502, "Error: command not implemented")
-        command = COMMANDS.get(self.verb)
-        if command is None or not self._speaks(command):
+        command = COMMANDS.get(verb)
+        if command is None or not (command.lmtp if self._lmtp else command.smtp):
             return bad(500, "Error: command not recognized")
-        refusal = self._out_of_order(command) or self._wrong_argument(command, argument)
+        argument = argument.strip(" \t")
+        refusal = self._out_of_order(command, argument)
         if refusal is not None:
             return refusal
         try:
@@ -221,22 +223,11 @@ class Machine:
         except GrammarError as error:
             return bad(error.code, error.message, error.enhanced)
 
-    def _speaks(self, command: Command) -> bool:
-        return command.lmtp if self.options.lmtp else command.smtp
-
-    @property
-    def _auth_missing(self) -> bool:
-        """Whether authentication is required, and has not been done."""
-        return (
-            self.session.user is None
-            and not self.options.auth_optional
-            and "AUTH" not in self.options.disabled_commands
-        )
-
-    def _out_of_order(self, command: Command) -> Reply | None:
-        """The refusal of a command that may not come yet, by its row in the table."""
+    def _out_of_order(self, command: Command, argument: str) -> Reply | None:
+        """The refusal of a command that may not come yet, or not so, by its row in the table."""
         options = self.options
-        if command.counted and self._auth_missing:
+        auth_missing = self._auth_required and self.session.user is None
+        if auth_missing and command.counted:
             self._unauthenticated_commands += 1
             limit = options.max_allowed_unauthenticated_commands
             if limit is not None and self._unauthenticated_commands >= limit:
@@ -246,15 +237,13 @@ class Machine:
             return bad(503, f"Error: send {hello} first")
         if command.after_upgrade and options.needs_upgrade and not self.session.secure:
             return bad(530, "Must issue a STARTTLS command first", "5.7.0")
-        if command.after_auth and self._auth_missing:
+        if command.after_auth and auth_missing:
             return bad(530, options.auth_required_message, "5.7.0")
-        return None
-
-    def _wrong_argument(self, command: Command, argument: str) -> Reply | None:
-        if command.argument is Argument.REQUIRED and not argument:
+        if argument:
+            if command.argument is Argument.NONE:
+                return bad(501, f"Error: {self.verb} takes no argument")
+        elif command.argument is Argument.REQUIRED:
             return bad(501, f"Error: {self.verb} needs an argument")
-        if command.argument is Argument.NONE and argument:
-            return bad(501, f"Error: {self.verb} takes no argument")
         return None
 
     def _count(self, reply: Reply) -> Reply:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..session import DSNEnvelope, DSNRcpt
 from ..text import has_control_characters
@@ -33,20 +33,18 @@ BODY_TYPES_NOT_OFFERED = ("BINARYMIME",)
 NOT_OFFERED = ("BY", "HOLDFOR", "HOLDUNTIL", "MT-PRIORITY")
 
 
-@dataclass(frozen=True)
-class MailParameters:
+class MailParameters(NamedTuple):
     """What the parameters of MAIL said. `size` is in octets."""
 
     args: Arguments
-    size: int | None
-    body_type: str
-    smtp_utf8: bool
-    require_tls: bool
     dsn: DSNEnvelope
+    size: int | None = None
+    body_type: str = "7bit"
+    smtp_utf8: bool = False
+    require_tls: bool = False
 
 
-@dataclass(frozen=True)
-class RcptParameters:
+class RcptParameters(NamedTuple):
     """What the parameters of RCPT said."""
 
     args: Arguments
@@ -59,6 +57,8 @@ def mail_parameters(parameters: Parameters) -> MailParameters:
     Raises GrammarError: 501 for a malformed one or one that belongs to RCPT, 555 for one that is
     known but not offered.
     """
+    if not parameters:
+        return MailParameters({}, DSNEnvelope())
     args = _read(parameters, _OF_MAIL, _OF_RCPT)
     size = _text(args, "SIZE")
     return MailParameters(
@@ -77,6 +77,8 @@ def rcpt_parameters(parameters: Parameters) -> RcptParameters:
     Raises GrammarError: 501 for a malformed one or one that belongs to MAIL, 555 for one that is
     known but not offered.
     """
+    if not parameters:
+        return RcptParameters({}, DSNRcpt())
     args = _read(parameters, _OF_RCPT, _OF_MAIL)
     notify = _text(args, "NOTIFY")
     return RcptParameters(

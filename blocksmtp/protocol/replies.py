@@ -6,7 +6,9 @@ RFC 5321, section 4.2 (replies), RFC 2034 and RFC 3463 (enhanced codes), RFC 653
 
 from __future__ import annotations
 
+import dataclasses
 import enum
+import functools
 from dataclasses import dataclass
 
 from ..errors import SMTPError
@@ -55,7 +57,23 @@ class Reply:
         No text can break a line: control characters become spaces, and what is too long for one
         line goes on in the next, up to LONGEST_TEXT. Without `utf8` what is not ASCII becomes "?".
         """
-        status = f"{self.enhanced} " if enhanced and self.enhanced else ""
+        return self._with_status if enhanced else self._without_status
+
+    # Most replies are the same few objects all the time, and made octets of only once.
+
+    @functools.cached_property
+    def _with_status(self) -> bytes:
+        return self._encode(f"{self.enhanced} " if self.enhanced else "")
+
+    @functools.cached_property
+    def _without_status(self) -> bytes:
+        return self._encode("")
+
+    def in_utf8(self) -> Reply:
+        """The same reply, but its text may go out in UTF-8."""
+        return dataclasses.replace(self, utf8=True)
+
+    def _encode(self, status: str) -> bytes:
         charset = "utf-8" if self.utf8 else "ascii"
         longest = LONGEST_SASL_LINE if self.code == 334 else LONGEST_LINE
         room = longest - len(f"{self.code} {status}\r\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,7 +17,11 @@ if TYPE_CHECKING:
     from .machine import Machine
 
 _TOO_BIG = reply(552, "Error: message exceeds fixed maximum message size", "5.3.4")
-_QUEUED = "OK: message queued"
+_SENDER_ACCEPTED = reply(250, "Accepted", "2.1.0")
+_RECIPIENT_ACCEPTED = reply(250, "Accepted", "2.1.5")
+_FLUSHED = reply(250, "Flushed")
+_GO_AHEAD = Reply(354, ("End data with <CR><LF>.<CR><LF>",), then=Next.BODY)
+_QUEUED = reply(250, "OK: message queued", "2.6.0")
 
 
 class Body(Protocol):
@@ -59,20 +62,19 @@ def mail(machine: Machine, argument: str) -> Reply:
         return _TOO_BIG
     machine.announce()
     machine.forget_old_x_forward()
-    session.envelope = SMTPEnvelope(
-        body_type=wanted.body_type,
-        smtp_utf8=wanted.smtp_utf8,
-        require_tls=wanted.require_tls,
-        dsn=wanted.dsn,
-    )
+    envelope = session.envelope
+    envelope.body_type = wanted.body_type
+    envelope.smtp_utf8 = wanted.smtp_utf8
+    envelope.require_tls = wanted.require_tls
+    envelope.dsn = wanted.dsn
     address = SMTPAddress(path.address, path.raw, wanted.args)
     refusal = machine.application.ask("on_mail_from", 550, "5.7.1", address)
     if refusal is not None:
         # No transaction has begun, nor ended: what XFORWARD said is for the next MAIL.
         session.envelope = SMTPEnvelope()
-        return dataclasses.replace(refusal, utf8=wanted.smtp_utf8)
-    session.envelope.mail_from = address
-    return reply(250, "Accepted", "2.1.0")
+        return refusal.in_utf8() if wanted.smtp_utf8 else refusal
+    envelope.mail_from = address
+    return _SENDER_ACCEPTED
 
 
 def rcpt(machine: Machine, argument: str) -> Reply:
@@ -91,7 +93,7 @@ def rcpt(machine: Machine, argument: str) -> Reply:
     if refusal is not None:
         return refusal
     envelope.rcpt_to.append(address)
-    return reply(250, "Accepted", "2.1.5")
+    return _RECIPIENT_ACCEPTED
 
 
 def _needs_smtputf8() -> GrammarError:
@@ -102,14 +104,14 @@ def _needs_smtputf8() -> GrammarError:
 def rset(machine: Machine, _argument: str) -> Reply:
     """RSET (RFC 5321, section 4.1.1.5)."""
     machine.new_envelope()
-    return reply(250, "Flushed")
+    return _FLUSHED
 
 
 def data(machine: Machine, _argument: str) -> Reply:
     """DATA (RFC 5321, section 4.1.1.4)."""
     if not machine.session.envelope.rcpt_to:
         return bad(503, "Error: need RCPT command")
-    return Reply(354, ("End data with <CR><LF>.<CR><LF>",), then=Next.BODY)
+    return _GO_AHEAD
 
 
 def receive(machine: Machine, body: Body) -> list[Reply]:
@@ -147,7 +149,7 @@ def receive(machine: Machine, body: Body) -> list[Reply]:
     else:
         if answers is None:
             answers = check(None)
-    body.discard(refused=all(answer.code >= 400 for answer in answers))
+    body.discard(refused=not any(answer.code < 400 for answer in answers))
     machine.new_envelope()
     if isinstance(body.failure, SMTPError):
         return [replies.refusal(body.failure, 550)] * everyone
@@ -168,7 +170,7 @@ def _accepted(text: Any) -> Reply:
     """250 with the text that a callback returned. Raises TypeError for another type."""
     if text is not None and not isinstance(text, str):
         raise TypeError(f"on_data returned {type(text).__name__}: not None or str")
-    return reply(250, text or _QUEUED, "2.6.0")
+    return reply(250, text, "2.6.0") if text else _QUEUED
 
 
 def _lmtp_replies(result: Any, recipients: Sequence[SMTPAddress]) -> list[Reply]:

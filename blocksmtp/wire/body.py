@@ -80,10 +80,11 @@ class MessageBody:
         """
         if self.failure is not None:
             raise self.failure
-        while True:
+        while not self._decoder.ended:
             piece = self._within_size(self._decode_some())
-            if piece or self._decoder.ended:
+            if piece:
                 return piece
+        return b""
 
     def discard(self, *, refused: bool) -> None:
         """Throw away what the application did not read, and end its stream for good.

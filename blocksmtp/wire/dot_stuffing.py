@@ -18,7 +18,9 @@ from __future__ import annotations
 import io
 import re
 
-_END = b"\r\n.\r\n"
+# Patterns, since `bytes.find` takes longer for what begins like every line end.
+_END = re.compile(rb"\r\n\.\r\n")
+_DOT_AFTER_CRLF = re.compile(rb"\r\n\.")
 _PARTS_OF_END = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
 
 # The dot that begins a line, after either kind of line end, unless it is alone before a bare LF.
@@ -49,13 +51,16 @@ class DotDecoder:
 
     def feed(self, octets: bytes) -> bytes:
         """The octets of the message that are settled by these; not after the end."""
-        octets = self._held + octets
-        end = octets.find(_END)
-        if end >= 0:
+        if self._held:
+            octets = self._held + octets
+        # One pass over what has no dot where it would mean something.
+        dot = _DOT_AFTER_CRLF.search(octets) if octets.find(b".") >= 0 else None
+        end = _END.search(octets, dot.start()) if dot is not None else None
+        if end is not None:
             self.ended = True
-            self.rest = octets[end + len(_END) :]
+            self.rest = octets[end.end() :]
             self._held = b""
-            piece = octets[: end + 2]
+            piece = octets[: end.start() + 2]
         else:
             cut = len(octets) - self._undecided(octets)
             piece, self._held = octets[:cut], octets[cut:]
@@ -66,8 +71,8 @@ class DotDecoder:
         held_lf = self._held[:1] == b"\n"
         if self._normalize and (held_lf or self.bare_newline):
             piece = _normalized(piece + b"\n")[:-2] if held_lf else _normalized(piece)
-        else:
-            piece = piece.replace(b"\r\n.", b"\r\n")
+        elif dot is not None and dot.end() < len(piece):
+            piece = _DOT_AFTER_CRLF.sub(b"\r\n", piece)
         if self._virtual:
             self._virtual = False
             return piece[2:]

@@ -89,27 +89,30 @@ class Reader:
         """
         start = self._position
         end = self._buffer.find(b"\n", start) + 1
+        if not end and start == len(self._buffer):
+            # Nearly always a line comes whole.
+            self._buffer, start = self._receive_some(math.inf), 0
+            self._position = 0
+            end = self._buffer.find(b"\n") + 1
         if end:
             line = self._buffer[start:end]
             self._position = end
         else:
-            line = self._receive_line(limit)
+            line = self._receive_rest(limit)
         if len(line) > limit(line):
             raise LineTooLong(line)
         return line
 
-    def _receive_line(self, limit: Callable[[bytes], int]) -> bytes:
-        """The next line, which is not in the buffer yet. Too long a one is returned cut short."""
+    def _receive_rest(self, limit: Callable[[bytes], int]) -> bytes:
+        """The line of which the buffer has the beginning. Too long a one is returned cut short."""
         line = self._buffer[self._position :]
         self._buffer, self._position = b"", 0
-        deadline = time.monotonic() + self._line_seconds if line else None
+        deadline = time.monotonic() + self._line_seconds
         too_long = False
         while True:
             if not too_long and len(line) > _BEGINNING:
                 too_long = len(line) > limit(line)
-            chunk = self._receive_some(deadline)
-            if deadline is None:
-                deadline = time.monotonic() + self._line_seconds
+            chunk = self._receive_some(deadline - time.monotonic())
             end = chunk.find(b"\n") + 1
             if not too_long:
                 line += chunk[:end] if end else chunk
@@ -117,22 +120,17 @@ class Reader:
                 self._buffer, self._position = chunk, end
                 return line
 
-    def _receive_some(self, deadline: float | None) -> bytes:
+    def _receive_some(self, line_seconds: float) -> bytes:
+        """What comes next; `line_seconds` are left for the line."""
         self._before_wait()
-        seconds = min(self._idle_seconds, self._patience.left())
-        if deadline is not None:
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                raise ClientTooSlow(f"a line took longer than {self._line_seconds:.3g} seconds")
-            seconds = min(seconds, remaining)
+        seconds = min(self._idle_seconds, line_seconds, self._patience.left())
+        if seconds <= 0:
+            raise ClientTooSlow(f"a line took longer than {self._line_seconds:.3g} seconds")
         try:
-            return self._receive(_LINE_READ, seconds, interruptible=True)
+            octets = self._transport.receive(_LINE_READ, seconds, interruptible=True)
         except ClientTooSlow:
             self._patience.left()  # Where it is at an end, that is the reason to tell.
             raise
-
-    def _receive(self, size: int, seconds: float, *, interruptible: bool) -> bytes:
-        octets = self._transport.receive(size, seconds, interruptible=interruptible)
         if not octets:
             raise ClientGone("the client closed the connection")
         return octets
@@ -147,7 +145,10 @@ class Reader:
             self._buffer, self._position = b"", 0
             return octets
         self._before_wait()
-        return self._receive(_BODY_READ, seconds, interruptible=False)
+        octets = self._transport.receive(_BODY_READ, seconds, interruptible=False)
+        if not octets:
+            raise ClientGone("the client closed the connection")
+        return octets
 
     def give_back(self, octets: bytes) -> None:
         """Put back what `read_some` returned too much. The buffer is empty then."""

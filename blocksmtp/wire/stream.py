@@ -21,12 +21,14 @@ class DataStream(io.BufferedIOBase):
     """
 
     def __init__(self, body: MessageBody) -> None:
-        super().__init__()
         self._body = body
         self._piece = b""
         self._position = 0
         # Octets handed out before `_piece`; a counter of all would make each line cost more.
         self._before = 0
+
+    def __del__(self) -> None:
+        """Nothing, where io.IOBase would close: there is nothing to give back."""
 
     @property
     def name(self) -> str:
@@ -54,9 +56,9 @@ class DataStream(io.BufferedIOBase):
     def read(self, size: int | None = -1, /) -> bytes:
         """`size` octets, fewer only at the end of the message; all that is left by default."""
         if size is None or size < 0:
-            pieces = [self._take(-1)]
-            while pieces[-1]:
-                pieces.append(self._take(-1))
+            pieces = []
+            while piece := self._take(-1):
+                pieces.append(piece)
             return b"".join(pieces)
         taken = self._take(size)
         if len(taken) == size or not taken:
@@ -138,7 +140,9 @@ class DataStream(io.BufferedIOBase):
     def _fill(self) -> bool:
         """Have octets at hand, waiting for them; False at the end of the message."""
         if self._position == len(self._piece):
-            self.drop()
+            self._before += self._position
+            # Should the next one not come, this is not to be handed out again.
+            self._piece, self._position = b"", 0
             self._piece = self._body.next_piece()
         return bool(self._piece)
 

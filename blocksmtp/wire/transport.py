@@ -111,16 +111,17 @@ class PlainTransport:
             # acknowledgement, which clients like to delay.
             with contextlib.suppress(OSError):  # The client may be gone already.
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._seconds = {socket.SO_RCVTIMEO: 0.0, socket.SO_SNDTIMEO: 0.0}
+        # The limits that the kernel was told last.
+        self._receive_seconds = self._send_seconds = 0.0
         self._lock = threading.Lock()
         self._waiting = False
         self._interrupted = False
 
     def receive(self, size: int, seconds: float, *, interruptible: bool) -> bytes:
         """See Transport."""
-        if interruptible:
-            return self._receive_interruptibly(size, seconds)
-        return self._receive(size, seconds)
+        if not interruptible:
+            return self._receive(size, seconds)
+        return self._receive_interruptibly(size, seconds)
 
     def peek(self, size: int, seconds: float) -> bytes:
         """As `receive`, interruptible, but the octets stay to be received again."""
@@ -143,7 +144,9 @@ class PlainTransport:
 
     def _receive(self, size: int, seconds: float, flags: int = 0) -> bytes:
         try:
-            self._limit(socket.SO_RCVTIMEO, seconds)
+            if self._receive_seconds != seconds:
+                self._limit(socket.SO_RCVTIMEO, seconds)
+                self._receive_seconds = seconds
             return self.sock.recv(size, flags)
         except BlockingIOError:
             raise ClientTooSlow(f"nothing came for {seconds:.3g} seconds") from None
@@ -153,28 +156,31 @@ class PlainTransport:
     def send(self, octets: bytes, seconds: float, total_seconds: float) -> None:
         """See Transport."""
         deadline = time.monotonic() + total_seconds
-        remaining = total_seconds
-        view = memoryview(octets)
         try:
-            while view:
+            sent = self._send(octets, min(seconds, total_seconds))
+            while sent < len(octets):
+                remaining = deadline - time.monotonic()
                 if remaining <= 0:
                     raise BlockingIOError
-                self._limit(socket.SO_SNDTIMEO, min(seconds, remaining))
-                view = view[self.sock.send(view) :]
-                remaining = deadline - time.monotonic()
+                sent += self._send(memoryview(octets)[sent:], min(seconds, remaining))
         except BlockingIOError:
             raise ClientTooSlow("a reply was not taken in time") from None
         except OSError as error:
             raise ClientGone(str(error)) from error
 
+    def _send(self, octets: bytes | memoryview, seconds: float) -> int:
+        """Send some of `octets`; how many."""
+        if self._send_seconds != seconds:
+            self._limit(socket.SO_SNDTIMEO, seconds)
+            self._send_seconds = seconds
+        return self.sock.send(octets)
+
     def _limit(self, option: int, seconds: float) -> None:
         """Let the kernel give up a call after so long."""
-        if self._seconds[option] != seconds:
-            # 0 would mean: for ever.
-            microseconds = max(1, int(seconds * 1_000_000))
-            value = struct.pack("@ll", *divmod(microseconds, 1_000_000))
-            self.sock.setsockopt(socket.SOL_SOCKET, option, value)
-            self._seconds[option] = seconds
+        # 0 would mean: for ever.
+        microseconds = max(1, int(seconds * 1_000_000))
+        value = struct.pack("@ll", *divmod(microseconds, 1_000_000))
+        self.sock.setsockopt(socket.SOL_SOCKET, option, value)
 
     def wait_readable(self, seconds: float, wake_up: WakeUp) -> bool:
         """See Transport."""

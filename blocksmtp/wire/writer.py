@@ -19,27 +19,21 @@ class Writer:
         self._transport = transport
         self._idle_seconds = idle_seconds
         self._total_seconds = total_seconds
-        self._buffer = bytearray()
-
-    @property
-    def full(self) -> bool:
-        """Whether so much is due that it should not get more."""
-        return len(self._buffer) >= _FULL
+        self._due = b""
 
     def write(self, octets: bytes) -> None:
-        """Have `octets` sent with the next flush."""
-        self._buffer += octets
+        """Have `octets` sent with the next flush, or now where much is due. Raises as `flush`."""
+        self._due += octets
+        if len(self._due) >= _FULL:
+            self.flush()
 
     def flush(self) -> None:
         """Send what is due. Raises ClientTooSlow and ClientGone."""
-        self._flush(self._idle_seconds, self._total_seconds)
+        if self._due:
+            octets, self._due = self._due, b""
+            self._transport.send(octets, self._idle_seconds, self._total_seconds)
 
-    def flush_within(self, seconds: float) -> None:
-        """As `flush`, for what may take only so long."""
-        self._flush(seconds, seconds)
-
-    def _flush(self, idle_seconds: float, total_seconds: float) -> None:
-        if self._buffer:
-            octets = bytes(self._buffer)
-            self._buffer.clear()
-            self._transport.send(octets, idle_seconds, total_seconds)
+    def write_last(self, octets: bytes, seconds: float) -> None:
+        """Send what is due and `octets`, which may take only so long. Raises as `flush`."""
+        octets, self._due = self._due + octets, b""
+        self._transport.send(octets, seconds, seconds)

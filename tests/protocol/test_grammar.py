@@ -806,6 +806,19 @@ def test_whatever_is_sent_is_parsed_or_refused(argument: str, lenient: bool) -> 
     assert all(keyword == keyword.upper() for keyword, _ in path.parameters)
 
 
+plain_addresses = st.from_regex(r"[a.]{1,40}@[a.-]{1,40}", fullmatch=True)
+
+
+@given(
+    st.one_of(arguments, st.builds("FROM:<{}>{}".format, plain_addresses, odd_text)), st.booleans()
+)
+def test_the_short_cut_leads_to_the_same_path(argument: str, lenient: bool) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grammar, "_PLAIN_PATH", re.compile("(?!)"))
+        the_long_way = parsed_or_none(argument, lenient)
+    assert parsed_or_none(argument, lenient) == the_long_way
+
+
 @given(arguments)
 def test_lenient_takes_all_that_strict_takes(argument: str) -> None:
     strict = parsed_or_none(argument, lenient=False)

@@ -36,16 +36,18 @@ def test_what_is_due_goes_in_one_piece() -> None:
 def test_the_last_reply_has_little_time() -> None:
     transport = Noting()
     ours = writer(transport)
-    ours.write(b"421 bye\r\n")
-    ours.flush_within(1.0)
-    assert transport.sent == [(b"421 bye\r\n", 1.0, 1.0)]
-
-
-def test_it_is_full_at_16_kib() -> None:
-    ours = writer(Noting())
-    ours.write(b"x" * 16_383)
-    assert not ours.full
-    ours.write(b"x")
-    assert ours.full
+    ours.write(b"250 ok\r\n")
+    ours.write_last(b"421 bye\r\n", 1.0)
     ours.flush()
-    assert not ours.full
+    assert transport.sent == [(b"250 ok\r\n421 bye\r\n", 1.0, 1.0)]
+
+
+def test_16_kib_do_not_wait_for_more() -> None:
+    transport = Noting()
+    ours = writer(transport)
+    ours.write(b"x" * 16_383)
+    assert transport.sent == []
+    ours.write(b"x")
+    assert transport.sent == [(b"x" * 16_384, 60.0, 300.0)]
+    ours.write(b"250 ok\r\n")
+    assert len(transport.sent) == 1
