@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from .addresses import is_trusted
 from .connection import Connection, too_many_clients
+from .scheduling import let_others_finish
 from .text import printable
 from .wire.sockets import UnixPath
 
@@ -147,6 +148,7 @@ class Listener(socketserver.ThreadingTCPServer):
 
     def _run(self, connection: Connection) -> None:
         """What a connection's thread does."""
+        let_others_finish()
         try:
             connection.run()
         finally:

@@ -18,6 +18,7 @@ import time
 from typing import Protocol
 
 from ..errors import ClientGone, ClientTooSlow, ServerClosing
+from .send_now import send_now
 
 # How long, and for how much, a connection is still read before it is closed after the last reply.
 # Without that the kernel answers unread octets with a reset, which can eat the reply.
@@ -155,25 +156,24 @@ class PlainTransport:
 
     def send(self, octets: bytes, seconds: float, total_seconds: float) -> None:
         """See Transport."""
+        sent = send_now(self.sock, octets)
+        if sent == len(octets):
+            return
         deadline = time.monotonic() + total_seconds
         try:
-            sent = self._send(octets, min(seconds, total_seconds))
             while sent < len(octets):
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
                     raise BlockingIOError
-                sent += self._send(memoryview(octets)[sent:], min(seconds, remaining))
+                limit = min(seconds, remaining)
+                if self._send_seconds != limit:
+                    self._limit(socket.SO_SNDTIMEO, limit)
+                    self._send_seconds = limit
+                sent += self.sock.send(memoryview(octets)[sent:])
         except BlockingIOError:
             raise ClientTooSlow("a reply was not taken in time") from None
         except OSError as error:
             raise ClientGone(str(error)) from error
-
-    def _send(self, octets: bytes | memoryview, seconds: float) -> int:
-        """Send some of `octets`; how many."""
-        if self._send_seconds != seconds:
-            self._limit(socket.SO_SNDTIMEO, seconds)
-            self._send_seconds = seconds
-        return self.sock.send(octets)
 
     def _limit(self, option: int, seconds: float) -> None:
         """Let the kernel give up a call after so long."""
