@@ -6,10 +6,10 @@ as an exception; `run` turns it into the last reply, if there is to be one, and 
 
 from __future__ import annotations
 
-import base64
 import functools
 import os
 import socket
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,9 @@ from .wire.transport import PlainTransport
 if TYPE_CHECKING:
     from .host import Host
     from .options import Options
+
+# One for each octet: an id of 16 has 80 bits of chance.
+_ID_CHARACTERS = b"abcdefghijklmnopqrstuvwxyz234567" * 8
 
 # Before TLS there is nobody to hear it, and inside a broken one nobody may.
 _SILENT = (ClientGone, HandshakeFailed, ProxyHeaderBroken)
@@ -75,6 +78,8 @@ class Connection:
         self._sock = sock
         self._implicit_tls = secure
         self._limited_address: str | None = None
+        self.thread: threading.Thread | None = None
+        """The thread that serves it, once it does."""
         # Whether a reply would be understood: not before the dialogue, nor during a handshake.
         self._speaking = False
         self.session = self._new_session(remote)
@@ -93,14 +98,17 @@ class Connection:
 
     def _new_session(self, remote: Any) -> SMTPSession:
         session = SMTPSession(
-            id=base64.b32encode(os.urandom(10)).decode("ascii").lower(),
+            id=os.urandom(16).translate(_ID_CHARACTERS).decode("ascii"),
             server_name=self._options.name,
             lmtp=self._options.lmtp,
         )
-        if self._sock.family != socket.AF_UNIX:
-            local = self._sock.getsockname()
-            session.local_address, session.local_port = normalise_address(local[0]), local[1]
-            session.remote_address, session.remote_port = normalise_address(remote[0]), remote[1]
+        family = self._sock.family
+        if family != socket.AF_UNIX:
+            session.local_address, session.local_port = self._sock.getsockname()[:2]
+            session.remote_address, session.remote_port = remote[:2]
+            if family == socket.AF_INET6:
+                session.local_address = normalise_address(session.local_address)
+                session.remote_address = normalise_address(session.remote_address)
         return session
 
     # --- the places of an address ----------------------------------------------------------
@@ -134,6 +142,7 @@ class Connection:
 
     def run(self) -> None:
         """Serve the client until the connection ends, whatever ends it. Never raises."""
+        self.thread = threading.current_thread()
         try:
             self._run()
         except Exception as error:  # noqa: BLE001 - a defect of ours; the others go on

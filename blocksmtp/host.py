@@ -13,6 +13,7 @@ from .events import Events
 from .limits import ClientLimits
 from .logs import ServerLogger, SessionLogger
 from .resolver import ReverseResolver
+from .threads import ConnectionThreads
 from .tls_state import TLSState
 from .wire.transport import WakeUp
 
@@ -35,9 +36,12 @@ class Host:
         self.resolver = options.resolver or ReverseResolver()
         self.tls = TLSState(options)
         self.events = Events()
-        # Told of every change below. An RLock inside: a signal handler may call what it interrupts.
-        self.changed = threading.Condition()
-        self.connections: dict[Connection, threading.Thread] = {}
+        # An RLock: a signal handler may call what it interrupts.
+        self.lock = threading.RLock()
+        # Told of every change below.
+        self.changed = threading.Condition(self.lock)
+        self.connections: set[Connection] = set()
+        self.threads = ConnectionThreads()
         self._wake_up: WakeUp | None = None
         self._process: int | None = None
 
@@ -71,15 +75,15 @@ class Host:
         if wake_up is not None:
             wake_up.close()
 
-    def began(self, connection: Connection, thread: threading.Thread) -> None:
+    def began(self, connection: Connection) -> None:
         """A connection's thread is about to start."""
         with self.changed:
-            self.connections[connection] = thread
+            self.connections.add(connection)
 
     def ended(self, connection: Connection) -> None:
         """A connection's thread is about to end, or did not start."""
         with self.changed:
-            del self.connections[connection]
+            self.connections.remove(connection)
             self.changed.notify_all()
 
     def emit(self, event: str, *arguments: Any, logger: Logger | None = None) -> None:

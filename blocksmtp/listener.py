@@ -7,9 +7,9 @@ server's wake-up descriptor instead of by polling.
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import errno
+import functools
 import select
 import socket
 import socketserver
@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from .addresses import is_trusted
 from .connection import Connection, too_many_clients
-from .scheduling import let_others_finish
 from .text import printable
 from .wire.sockets import UnixPath
 
@@ -53,7 +52,6 @@ class Listener(socketserver.ThreadingTCPServer):
         self._host = host
         self._exhausted = False
         self._full = False
-        self._ended: collections.deque[threading.Thread] = collections.deque()
         self.address: tuple[str, int] | str
         if file is not None:
             self.address = file.path
@@ -108,7 +106,6 @@ class Listener(socketserver.ThreadingTCPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Start a thread for the client, or refuse it."""
-        self.join_ended()
         limits = self._host.limits
         if not limits.enter():
             self._refuse_for_lack_of_places(request)
@@ -123,15 +120,10 @@ class Listener(socketserver.ThreadingTCPServer):
             limits.leave()
             self._refuse(request)
             return
-        thread = threading.Thread(
-            target=self._run,
-            args=(connection,),
-            name=f"blocksmtp {connection.session.id}",
-            daemon=self.daemon_threads,
-        )
-        self._host.began(connection, thread)
+        self._host.began(connection)
+        name = f"blocksmtp {connection.session.id}"
         try:
-            thread.start()
+            self._host.threads.start(name, functools.partial(self._run, connection))
         except (RuntimeError, MemoryError) as error:
             self._leave(connection)
             self._refuse(request)
@@ -148,12 +140,9 @@ class Listener(socketserver.ThreadingTCPServer):
 
     def _run(self, connection: Connection) -> None:
         """What a connection's thread does."""
-        let_others_finish()
         try:
             connection.run()
         finally:
-            # First: who sees that the connection has ended finds the thread to join.
-            self._ended.append(threading.current_thread())
             self._leave(connection)
 
     def _leave(self, connection: Connection) -> None:
@@ -178,19 +167,6 @@ class Listener(socketserver.ThreadingTCPServer):
                 request.shutdown(socket.SHUT_WR)
                 # Unread octets would make the kernel send a reset, which can eat the reply.
                 request.recv(65_536)
-
-    def join_ended(self, *, wait: bool = False) -> None:
-        """Let no ended thread linger.
-
-        Without `wait` those are left for later whose end takes its time: what is local to a thread
-        goes with it, and may have something to do for that.
-        """
-        for _ in range(len(self._ended)):
-            thread = self._ended.popleft()
-            if wait or not thread.is_alive():
-                thread.join()
-            else:
-                self._ended.append(thread)
 
     # --- the end ---------------------------------------------------------------------------
 

@@ -63,6 +63,8 @@ class SMTPServer:
                 callback(name, getattr(self, name))
         self._host = Host(self.options, self)
         self._changed = self._host.changed
+        # For who waits for the end alone: connections come and go without waking it.
+        self._over = threading.Condition(self._host.lock)
         self._listeners: list[Listener] = []
         self._closing = False
         self._closer: threading.Thread | None = None
@@ -182,8 +184,8 @@ class SMTPServer:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the server is closed, or for `timeout` seconds; whether it is closed."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._closed, timeout)
+        with self._over:
+            return self._over.wait_for(lambda: self._closed, timeout)
 
     def serve_forever(
         self,
@@ -227,7 +229,7 @@ class SMTPServer:
             self._closing = True
             # Whoever closes already looks at the new deadline.
             self._changed.notify_all()
-            in_callback = this_thread in self._host.connections.values()
+            in_callback = any(each.thread is this_thread for each in self._host.connections)
             accepts = any(listener.thread is this_thread for listener in self._listeners)
             while self._closer is not None and not self._closed:
                 # The server's own threads are waited for, and in a signal handler that interrupted
@@ -286,7 +288,6 @@ class SMTPServer:
         """Wait for the connections, break off those that take too long, and give all back."""
         host = self._host
         with self._changed:
-            threads = list(host.connections.values())
             while host.connections:
                 remaining = self._close_deadline - time.monotonic()
                 if remaining <= 0:
@@ -295,10 +296,7 @@ class SMTPServer:
             late = list(host.connections)
         for connection in late:
             connection.abort()
-        for thread in threads:
-            thread.join()
-        for listener in self._listeners:
-            listener.join_ended(wait=True)
+        host.threads.close()
         host.close()
         try:
             host.logger.info("closed")
@@ -307,6 +305,7 @@ class SMTPServer:
             with self._changed:
                 self._closed = True
                 self._changed.notify_all()
+                self._over.notify_all()
 
     def __enter__(self: _Server) -> _Server:
         return self

@@ -10,6 +10,8 @@ CONTROL_CHARACTERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 def one_line(text: str) -> str:
     """`text` with every run of control characters replaced by a single space."""
+    if text.isascii() and text.isprintable():
+        return text
     return CONTROL_CHARACTERS.sub(" ", text)
 
 

@@ -30,10 +30,8 @@ ROOM_OF = {
     "protocol": "protocol",
     "wire": "wire",
     "resolver": "resolver",
-    **dict.fromkeys(
-        ("connection", "dialogue", "events", "host", "limits", "scheduling"), "connection"
-    ),
-    **dict.fromkeys(("listener", "tls_state"), "connection"),
+    **dict.fromkeys(("connection", "dialogue", "events", "host", "limits"), "connection"),
+    **dict.fromkeys(("listener", "scheduling", "threads", "tls_state"), "connection"),
     **dict.fromkeys(("server", "signals"), "server"),
     **dict.fromkeys(("__init__", "__main__", "cli", "contrib", "delivery", "testing"), "user"),
 }

@@ -115,19 +115,6 @@ def test_each_shortage_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(seen) == 2
 
 
-def test_ended_threads_do_not_pile_up() -> None:
-    """Each is joined when the next client comes, not only at the end."""
-    with serving() as server:
-        (listener,) = server._listeners
-        for _ in range(30):
-            with connect(server) as client:
-                client.hello()
-                client.expect(221, "QUIT")
-            wait_until_idle(server)
-            # The last, and some that take their time on a busy machine.
-            assert len(listener._ended) < 10
-
-
 def test_threads_are_named_for_their_session() -> None:
     names: list[str] = []
     with (
@@ -181,7 +168,10 @@ class _Slow:
         self._may_end.wait(2 * TIMEOUT)
 
 
-def test_what_is_local_to_a_thread_and_slow_to_go_delays_nobody() -> None:
+def test_what_is_local_to_a_thread_and_slow_to_go_delays_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("blocksmtp.threads._IDLE_SECONDS", 0.001)
     local = threading.local()
     may_end = threading.Event()
     ending: list[threading.Event] = []

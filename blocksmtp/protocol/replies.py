@@ -91,6 +91,8 @@ class Reply:
 
 def _pieces(text: bytes, room: int) -> list[bytes]:
     """`text` in pieces of at most `room` octets, broken at spaces, never inside a character."""
+    if len(text) <= room:
+        return [text]
     pieces = []
     start = 0
     while len(text) - start > room:

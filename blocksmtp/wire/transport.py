@@ -24,6 +24,7 @@ from .send_now import send_now
 # Without that the kernel answers unread octets with a reset, which can eat the reply.
 _LINGER_SECONDS = 0.5
 _LINGER_OCTETS = 262_144
+_LINGER_READ = 16_384
 
 # poll() takes no more milliseconds than a C int holds: 24 days.
 _LONGEST_POLL = 2**31 - 1
@@ -146,7 +147,7 @@ class PlainTransport:
     def _receive(self, size: int, seconds: float, flags: int = 0) -> bytes:
         try:
             if self._receive_seconds != seconds:
-                self._limit(socket.SO_RCVTIMEO, seconds)
+                _limit(self.sock, socket.SO_RCVTIMEO, seconds)
                 self._receive_seconds = seconds
             return self.sock.recv(size, flags)
         except BlockingIOError:
@@ -167,20 +168,13 @@ class PlainTransport:
                     raise BlockingIOError
                 limit = min(seconds, remaining)
                 if self._send_seconds != limit:
-                    self._limit(socket.SO_SNDTIMEO, limit)
+                    _limit(self.sock, socket.SO_SNDTIMEO, limit)
                     self._send_seconds = limit
                 sent += self.sock.send(memoryview(octets)[sent:])
         except BlockingIOError:
             raise ClientTooSlow("a reply was not taken in time") from None
         except OSError as error:
             raise ClientGone(str(error)) from error
-
-    def _limit(self, option: int, seconds: float) -> None:
-        """Let the kernel give up a call after so long."""
-        # 0 would mean: for ever.
-        microseconds = max(1, int(seconds * 1_000_000))
-        value = struct.pack("@ll", *divmod(microseconds, 1_000_000))
-        self.sock.setsockopt(socket.SOL_SOCKET, option, value)
 
     def wait_readable(self, seconds: float, wake_up: WakeUp) -> bool:
         """See Transport."""
@@ -201,6 +195,14 @@ class PlainTransport:
     def close(self, *, linger: bool) -> None:
         """See Transport."""
         close(self.sock, linger=linger)
+
+
+def _limit(sock: socket.socket, option: int, seconds: float) -> None:
+    """Let the kernel give up a blocking call after so long."""
+    # 0 would mean: for ever.
+    microseconds = max(1, int(seconds * 1_000_000))
+    value = struct.pack("@ll", *divmod(microseconds, 1_000_000))
+    sock.setsockopt(socket.SOL_SOCKET, option, value)
 
 
 def milliseconds(seconds: float) -> float:
@@ -235,16 +237,15 @@ def close(sock: socket.socket, *, linger: bool) -> None:
 
 def _drain(sock: socket.socket) -> None:
     """Read until the client has closed as well, within bounds."""
-    sock.setblocking(False)
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
+    if sock.gettimeout() is not None:
+        sock.setblocking(True)
     deadline = time.monotonic() + _LINGER_SECONDS
+    remaining = _LINGER_SECONDS
     octets = 0
-    while octets < _LINGER_OCTETS:
-        remaining = deadline - time.monotonic()
-        if remaining <= 0 or not poll.poll(remaining * 1000):
-            return
-        count = len(sock.recv(65536))
+    while octets < _LINGER_OCTETS and remaining > 0:
+        _limit(sock, socket.SO_RCVTIMEO, remaining)
+        count = len(sock.recv(_LINGER_READ))
         if not count:
             return
         octets += count
+        remaining = deadline - time.monotonic()
