@@ -102,11 +102,10 @@ class Connection:
             server_name=self._options.name,
             lmtp=self._options.lmtp,
         )
-        family = self._sock.family
-        if family != socket.AF_UNIX:
+        if isinstance(remote, tuple) or self._sock.family != socket.AF_UNIX:
             session.local_address, session.local_port = self._sock.getsockname()[:2]
             session.remote_address, session.remote_port = remote[:2]
-            if family == socket.AF_INET6:
+            if ":" in session.remote_address:
                 session.local_address = normalise_address(session.local_address)
                 session.remote_address = normalise_address(session.remote_address)
         return session

@@ -278,11 +278,12 @@ class SMTPServer:
         for listener in self._listeners:
             if listener.thread.is_alive():
                 listener.thread.join()
-            listener.server_close()
         with self._changed:
             connections = list(self._host.connections)
         for connection in connections:
             connection.interrupt()
+        for listener in self._listeners:
+            listener.server_close()
 
     def _finish(self) -> None:
         """Wait for the connections, break off those that take too long, and give all back."""

@@ -14,9 +14,8 @@ from collections.abc import Callable
 
 from .scheduling import let_others_finish
 
-# So long, and so many of them, in a time without clients.
+# There are never more than there were clients at once.
 _IDLE_SECONDS = 5.0
-_MOST_IDLE = 32
 
 
 class ConnectionThreads:
@@ -82,10 +81,9 @@ class ConnectionThreads:
         if os.getpid() != self._process:
             return False  # A callback has forked: here is nobody who could have something to do.
         with self._lock:
-            wanted = not self._closed and len(self._idle) < _MOST_IDLE
-            if wanted:
+            if not self._closed:
                 self._idle.append(thread)
-        return wanted
+            return not self._closed
 
     def withdraw(self, thread: _ConnectionThread) -> bool:
         """Have it found no more; False where it has been found already."""

@@ -120,15 +120,6 @@ def test_a_thread_ends_when_nobody_comes(threads: Threads, monkeypatch: pytest.M
     assert len(threads._all) == 0
 
 
-def test_no_more_than_some_wait(threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MOST_IDLE", 2)
-    everyone = threading.Barrier(5, timeout=TIMEOUT)
-    for _ in range(5):
-        threads.start("blocksmtp test", everyone.wait)
-    threads.wait_until_gone(3)
-    assert len(threads._idle) == 2
-
-
 def test_closing_waits_for_what_is_going_on(threads: Threads) -> None:
     begun, may_end = threading.Event(), threading.Event()
     done: list[bool] = []

@@ -190,8 +190,11 @@ class Machine:
 
     def offers(self, verb: str) -> bool:
         """Whether the client may expect the command to work at all."""
-        allowed = {"XCLIENT": self.xclient_allowed, "XFORWARD": self.xforward_allowed}
-        return verb not in self.options.disabled_commands and allowed.get(verb, True)
+        if verb in self.options.disabled_commands:
+            return False
+        return (verb != "XCLIENT" or self.xclient_allowed) and (
+            verb != "XFORWARD" or self.xforward_allowed
+        )
 
     def offered_commands(self) -> list[str]:
         """The commands there are for this client."""

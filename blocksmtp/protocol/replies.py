@@ -18,6 +18,8 @@ from ..text import one_line
 LONGEST_LINE = 512
 # Ours, in characters: who has more to say than any client reads means something else.
 LONGEST_TEXT = 65_536
+# No line of a text that is no longer needs to be broken.
+_SHORT = LONGEST_LINE - len("250 5.123.123 \r\n")
 # A line of an AUTH exchange, either way, which cannot be continued (RFC 4954, section 4).
 LONGEST_SASL_LINE = 12288
 
@@ -74,6 +76,11 @@ class Reply:
         return dataclasses.replace(self, utf8=True)
 
     def _encode(self, status: str) -> bytes:
+        text = "".join(self.lines)
+        if text.isascii() and text.isprintable() and len(text) <= _SHORT:
+            *others, last = self.lines
+            continued = "".join([f"{self.code}-{status}{line}\r\n" for line in others])
+            return f"{continued}{self.code} {status}{last}\r\n".encode("ascii")
         charset = "utf-8" if self.utf8 else "ascii"
         longest = LONGEST_SASL_LINE if self.code == 334 else LONGEST_LINE
         room = longest - len(f"{self.code} {status}\r\n")

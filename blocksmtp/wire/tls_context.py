@@ -96,6 +96,7 @@ class SecureContexts:
         self._context = default.context
         self._demand = default.demand
         self._verified = _VerifiedCertificates()
+        self._afterwards = _make_afterwards()
         self.self_made = self_made
         """The server's own certificate where the options give none, and one had to be made."""
         # Refers to the hosts alone, not back to this: contexts that were replaced go at once.
@@ -137,7 +138,9 @@ class SecureContexts:
 
     def connection(self, sock: socket.socket) -> SSL.Connection:
         """A new TLS connection of a server over `sock`; the handshake is still to be done."""
-        return _ServerConnection(self._context, sock, self._demand, self._verified)
+        return _ServerConnection(
+            self._context, self._afterwards, sock, self._demand, self._verified
+        )
 
 
 def peer_verified(connection: SSL.Connection) -> bool:
@@ -178,6 +181,7 @@ class _ServerConnection(SSL.Connection):
     def __init__(
         self,
         context: SSL.Context,
+        afterwards: SSL.Context,
         sock: socket.socket,
         demand: _Demand,
         verified: _VerifiedCertificates,
@@ -186,6 +190,7 @@ class _ServerConnection(SSL.Connection):
         # A connection moves to the context of its host name, but OpenSSL goes on calling back
         # the first one's functions: it must live as long as the connection.
         self.first_context = context
+        self.afterwards = afterwards
         # The host's may differ; but then no session resumes, and that is what it is for.
         self.remembers = demand.request and not demand.reject
         self.verified = verified
@@ -195,6 +200,8 @@ class _ServerConnection(SSL.Connection):
 
     def do_handshake(self) -> None:
         super().do_handshake()
+        if self.get_protocol_version() < SSL.TLS1_3_VERSION:
+            self.set_context(self.afterwards)
         if self.remembers and self.certificate_checked and self.verification_error is None:
             certificate = self._peer_certificate()
             if certificate is not None:
@@ -246,6 +253,8 @@ class _VerifiedCertificates:
 
 def _choose_host(hosts: Mapping[str, _Host], connection: SSL.Connection) -> None:
     """Move the connection to the context of the host name that the client asks for, if any."""
+    if not hosts:
+        return
     name = (connection.get_servername() or b"").decode("ascii", "replace").lower()
     name = name.removesuffix(".")
     label, _, parent = name.partition(".")
@@ -385,9 +394,19 @@ def _set_protocol(context: SSL.Context, options: TLSOptions) -> None:
     # OpenSSL would stay inside a read for as long as records come that hold no octet for us, which
     # no deadline of ours could end.
     context.clear_mode(_MODE_AUTO_RETRY)
-    context.set_info_callback(_end_renegotiation)
     if options.honor_cipher_order:
         context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
+
+
+def _make_afterwards() -> SSL.Context:
+    """The context for a connection below TLS 1.3 once its handshake is done.
+
+    Only there a client can ask for a renegotiation. During the handshake OpenSSL would call back
+    two dozen times, which takes as long as a good part of the handshake itself.
+    """
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_info_callback(_end_renegotiation)
+    return context
 
 
 def _set_ciphers(context: SSL.Context, options: TLSOptions) -> None:

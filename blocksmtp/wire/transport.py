@@ -108,11 +108,10 @@ class PlainTransport:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         sock.setblocking(True)
-        if sock.family != socket.AF_UNIX:
-            # A reply is one write, but in TLS others go before it: it must not wait for their
-            # acknowledgement, which clients like to delay.
-            with contextlib.suppress(OSError):  # The client may be gone already.
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # A reply is one write, but in TLS others go before it: it must not wait for their
+        # acknowledgement, which clients like to delay.
+        with contextlib.suppress(OSError):  # A Unix socket knows no delay; a client may be gone.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # The limits that the kernel was told last.
         self._receive_seconds = self._send_seconds = 0.0
         self._lock = threading.Lock()
