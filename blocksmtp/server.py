@@ -203,7 +203,13 @@ class SMTPServer:
         """
         in_main_thread = threading.current_thread() is threading.main_thread()
         with closed_by_signals(self.close) if in_main_thread else contextlib.nullcontext():
-            self.listen(port, host, secure=secure, sock=sock, mode=mode, backlog=backlog)
+            was_closed = self._closing
+            try:
+                self.listen(port, host, secure=secure, sock=sock, mode=mode, backlog=backlog)
+            except RuntimeError:
+                # A signal that came before the server listened has closed it, as it should.
+                if was_closed or not self._closing:
+                    raise
             self.wait()
 
     # --- closing ---------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 import threading
 
@@ -62,6 +63,39 @@ def test_a_second_signal_waits_for_nobody(name: str) -> None:
         assert second.rest().endswith(b"Server shutting down\r\n")
         assert process.end(getattr(signal, name)) == 0
         assert first.rest() == b""
+
+
+TOO_SOON = """
+import os, signal, threading
+from blocksmtp import SMTPServer
+
+class Server(SMTPServer):
+    def listen(self, *arguments, **options):
+        os.kill(os.getpid(), signal.{name})
+        assert self.wait(30)
+        return super().listen(*arguments, **options)
+
+server = Server(name="mx.example", disabled_commands=["STARTTLS"])
+server.serve_forever(0, "127.0.0.1")
+print("threads", threading.active_count())
+try:
+    server.serve_forever(0, "127.0.0.1")
+except RuntimeError as error:
+    print(error)
+"""
+
+
+@names
+def test_a_signal_that_comes_before_the_server_listens(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", TOO_SOON.format(name=name)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "threads 1\nthe server is closed\n"
 
 
 class Closing:
