@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,6 +50,8 @@ class CramMD5Auth(Auth):
 
         None, for a user who has none, is always wrong.
         """
+        import hmac  # here, since few servers have this method
+
         key = password.encode() if isinstance(password, str) else password or b""
         digest = hmac.new(key, self.challenge.encode(), "md5").hexdigest()
         right = hmac.compare_digest(digest.encode(), self.challenge_response.lower().encode())

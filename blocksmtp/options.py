@@ -7,7 +7,6 @@ packages use; `from_keywords` takes either.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 import ipaddress
 import logging
@@ -397,6 +396,8 @@ def to_fields(spellings: Mapping[str, str], keywords: Mapping[str, Any]) -> dict
     for keyword, value in keywords.items():
         name = spellings.get(keyword)
         if name is None:
+            import difflib
+
             close = difflib.get_close_matches(str(keyword), spellings, n=1, cutoff=0.0)
             raise TypeError(f"unknown option {keyword!r}; did you mean {close[0]!r}?")
         if name in found:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,6 +28,8 @@ def address_literal(address: str) -> str:
 
 def received_header(session: SMTPSession) -> bytes:
     """The trace header for the session's current message, as bytes that end in CRLF."""
+    from email.utils import formatdate  # here, since it brings half of `email` and `urllib` along
+
     helo = session.host_name_appears_as or session.client_hostname or "unknown"
     lines = [f"Received: from {_safe(helo)}"]
     if session.remote_address:

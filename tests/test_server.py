@@ -790,7 +790,8 @@ def test_on_secure_gets_the_real_connection() -> None:
         seen.append((connection.get_protocol_version_name(), session.servername))
 
     with secured(on_secure=on_secure) as server:
-        certificate_of(server, 0, "a.example")
-        certificate_of(server, 1)
-        wait_until_idle(server)
+        for number, name in enumerate(["a.example", None]):
+            certificate_of(server, number, name)
+            # In TLS 1.3 a client may have gone before the server is done.
+            wait_until_idle(server)
     assert seen == [("TLSv1.3", "a.example"), ("TLSv1.3", None)]

@@ -81,36 +81,22 @@ _ATEXT = _ASCII_ATEXT + _NON_ASCII
 
 # Atom           = 1*atext
 # Dot-string     = Atom *("."  Atom)
-_DOT_STRING = rf"[{_ATEXT}]+(?:\.[{_ATEXT}]+)*"
-_LENIENT_DOT_STRING = rf"[{_ATEXT}.]+"
+_ATOM = re.compile(rf"[{_ATEXT}]+")
 
 # quoted-pairSMTP = %d92 %d32-126
 # qtextSMTP       = %d32-33 / %d35-91 / %d93-126 / UTF8-non-ascii
 # Quoted-string   = DQUOTE *(qtextSMTP / quoted-pairSMTP) DQUOTE
-_QUOTED_STRING = rf'"(?:[ !#-\[\]-~{_NON_ASCII}]|\\[ -~])*"'
-
-# Local-part     = Dot-string / Quoted-string
-# Mailbox        = Local-part "@" ( Domain / address-literal )
-_MAILBOX = re.compile(rf"({_DOT_STRING}|{_QUOTED_STRING})@(.+)", re.DOTALL)
-_LENIENT_MAILBOX = re.compile(rf"({_LENIENT_DOT_STRING}|{_QUOTED_STRING})@(.+)", re.DOTALL)
-_UNQUOTED = re.compile(_DOT_STRING)
+_QUOTED_STRING = re.compile(rf'"(?:[ !#-\[\]-~{_NON_ASCII}]|\\[ -~])*"')
 _QUOTED_PAIR = re.compile(r"\\(.)")
 _NEEDS_BACKSLASH = re.compile(r'["\\]')
 
 # sub-domain     = Let-dig [Ldh-str]
 # Ldh-str        = *( ALPHA / DIGIT / "-" ) Let-dig
 # sub-domain    =/ U-label                                                   (RFC 6531, 3.3)
-# Whether what looks like a U-label is one, idna decides.
-_SUB_DOMAIN = rf"[{_LETTER_DIGIT}{_NON_ASCII}]+(?:-+[{_LETTER_DIGIT}{_NON_ASCII}]+)*"
-_LABEL = re.compile(_SUB_DOMAIN)
+# That it neither begins nor ends with "-" is seen to elsewhere; whether what looks like
+# a U-label is one, idna decides.
+_LABEL = re.compile(rf"[-{_LETTER_DIGIT}{_NON_ASCII}]+")
 _ASCII_LABEL = re.compile(rf"[{_LETTER_DIGIT}]+(?:-+[{_LETTER_DIGIT}]+)*")
-
-# Domain         = sub-domain *("." sub-domain)
-# At-domain      = "@" Domain
-# A-d-l          = At-domain *( "," At-domain )
-# Path           = "<" [ A-d-l ":" ] Mailbox ">"
-_DOMAIN = rf"{_SUB_DOMAIN}(?:\.{_SUB_DOMAIN})*"
-_SOURCE_ROUTE = re.compile(rf"@{_DOMAIN}(?:,@{_DOMAIN})*:")
 
 # address-literal          = "[" ( IPv4-address-literal / IPv6-address-literal /
 #                            General-address-literal ) "]"
@@ -196,23 +182,65 @@ def _normalise(path: str, keyword: str, lenient: bool) -> str:
         return ""
     if path.lower() == "postmaster" and keyword == "TO":
         return path
-    # RFC 5321, appendix C: a source route is accepted and ignored.
-    route = _SOURCE_ROUTE.match(path)
-    mailbox = path[route.end() :] if route else path
-    parts = (_LENIENT_MAILBOX if lenient else _MAILBOX).fullmatch(mailbox)
-    if parts is None:
-        raise _BadAddress("Bad address syntax")
-    local_part = _normalise_local_part(parts[1])
+    local_part, domain = _split_mailbox(_without_route(path), lenient)
+    local_part = _normalise_local_part(local_part)
     if not lenient and len(local_part.encode()) > LONGEST_LOCAL_PART:
         raise _BadAddress(f"Local part over {LONGEST_LOCAL_PART} octets")
-    if _ADDRESS_LITERAL.fullmatch(parts[2]):
-        domain = _normalise_literal(parts[2])
+    if _ADDRESS_LITERAL.fullmatch(domain):
+        domain = _normalise_literal(domain)
     else:
-        domain = _normalise_domain(parts[2], lenient)
+        domain = _normalise_domain(domain, lenient)
     address = f"{local_part}@{domain}"
     if len(address.encode()) > LONGEST_ADDRESS:
         raise _BadAddress(f"Address over {LONGEST_ADDRESS} octets")
     return address
+
+
+def _without_route(path: str) -> str:
+    """A path without its source route, which is accepted and ignored (RFC 5321, appendix C).
+
+    Path           = "<" [ A-d-l ":" ] Mailbox ">"
+    A-d-l          = At-domain *( "," At-domain )
+    At-domain      = "@" Domain
+    """
+    if not path.startswith("@"):
+        return path
+    route, _, mailbox = path.partition(":")
+    for host in route.split(","):
+        if not host.startswith("@") or not all(map(_is_label, host[1:].split("."))):
+            raise _BadAddress("Bad address syntax")
+    return mailbox
+
+
+def _split_mailbox(mailbox: str, lenient: bool) -> tuple[str, str]:
+    """What stands before and after the "@".
+
+    Mailbox        = Local-part "@" ( Domain / address-literal )
+    Local-part     = Dot-string / Quoted-string
+    """
+    if mailbox.startswith('"'):
+        quoted = _QUOTED_STRING.match(mailbox)
+        local_part = "" if quoted is None else quoted[0]
+        valid = quoted is not None
+    else:
+        local_part = mailbox.partition("@")[0]
+        valid = _is_dot_string(local_part, lenient)
+    at, domain = mailbox[len(local_part) :][:1], mailbox[len(local_part) + 1 :]
+    if not valid or at != "@" or not domain:
+        raise _BadAddress("Bad address syntax")
+    return local_part, domain
+
+
+def _is_dot_string(text: str, lenient: bool = False) -> bool:
+    if lenient:
+        # Where a dot may stand anywhere, it is as good as a letter.
+        return _ATOM.fullmatch(text.replace(".", "a")) is not None
+    return all(map(_ATOM.fullmatch, text.split(".")))
+
+
+def _is_label(text: str) -> bool:
+    at_an_end = text.startswith("-") or text.endswith("-")
+    return not at_an_end and _LABEL.fullmatch(text) is not None
 
 
 def _normalise_local_part(local_part: str) -> str:
@@ -220,7 +248,7 @@ def _normalise_local_part(local_part: str) -> str:
     if not local_part.startswith('"'):
         return local_part
     content = _QUOTED_PAIR.sub(r"\1", local_part[1:-1])
-    if _UNQUOTED.fullmatch(content):
+    if _is_dot_string(content):
         return content
     return '"' + _NEEDS_BACKSLASH.sub(r"\\\g<0>", content) + '"'
 
@@ -241,7 +269,7 @@ def _normalise_label(label: str, lenient: bool) -> str:
     # Before idna sees it: its work grows faster than its input.
     if len(label) > LONGEST_LABEL:
         raise _BadAddress(f"Label of the domain over {LONGEST_LABEL} octets")
-    if _LABEL.fullmatch(label) is None:
+    if not _is_label(label):
         raise _BadAddress("Bad domain syntax")
     return label if label.isascii() else _to_a_label(label)
 

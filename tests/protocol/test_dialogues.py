@@ -27,7 +27,7 @@ EVERY_CUT = 400
 @pytest.fixture(autouse=True)
 def constant_challenge(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let CRAM-MD5 challenge the same in every run, so that runs can be compared."""
-    monkeypatch.setattr(cram_md5, "secrets", SimpleNamespace(randbits=lambda bits: 42))
+    monkeypatch.setattr(cram_md5, "os", SimpleNamespace(urandom=lambda size: bytes([42] * size)))
     monkeypatch.setattr(cram_md5, "time", SimpleNamespace(time=lambda: 1_700_000_000.0))
 
 

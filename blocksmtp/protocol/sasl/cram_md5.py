@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 import time
 
 from ...auth import CramMD5Auth
@@ -16,7 +16,8 @@ def exchange(initial: bytes | None, server_name: str) -> Exchange:
     """The server speaks first, so an initial response is an error (RFC 4954, section 4)."""
     if initial is not None:
         raise MechanismError("Error: CRAM-MD5 takes no initial response")
-    challenge = f"<{secrets.randbits(64)}.{int(time.time())}@{server_name}>"
+    number = int.from_bytes(os.urandom(8), "big")
+    challenge = f"<{number}.{int(time.time())}@{server_name}>"
     response = yield challenge.encode()
     name, _, digest = response.rpartition(b" ")
     if _DIGEST.fullmatch(digest) is None:
