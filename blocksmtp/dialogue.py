@@ -33,8 +33,10 @@ class Dialogue:
         self._options = options
         self._enhanced = not options.hide_enhanced_status_codes
         self._logger = logger
-        # Asked before each line of the log, which costs more to make than the reply itself.
+        # Asked before the log's lines are made, each of which costs more than the reply itself.
         self._logs = logger.logger.isEnabledFor
+        self._shows = self._logs(logging.DEBUG)
+        """Whether the dialogue is logged; looked up with each line of the client's."""
         self._patience = Patience(options.transaction_timeout)
         self.switch(transport)
 
@@ -50,7 +52,7 @@ class Dialogue:
     def write(self, reply: Reply) -> None:
         """Have `reply` sent with the next flush, or now where much is due."""
         octets = reply.encode(enhanced=self._enhanced)
-        if self._logs(logging.DEBUG):
+        if self._shows:
             self._logger.debug("S: %s", printable(octets))
         self._writer.write(octets)
 
@@ -99,7 +101,8 @@ class Dialogue:
             line = self._reader.readline(machine.line_limit)
         except LineTooLong as error:
             return machine.reject("Error: line too long", error.beginning)
-        if self._logs(logging.DEBUG):
+        self._shows = self._logs(logging.DEBUG)
+        if self._shows:
             secret = machine.authentication is not None
             self._logger.debug("C: %s", "***" if secret else shown_command(line))
         if line.endswith(b"\r\n"):

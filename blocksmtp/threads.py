@@ -7,6 +7,7 @@ client; what is local to a thread stays, as in any server that has a pool of the
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import os
 import threading
@@ -22,7 +23,7 @@ class ConnectionThreads:
     """The threads of a server's connections."""
 
     def __init__(self) -> None:
-        self._process = os.getpid()
+        self._process: int | None = None
         self._lock = threading.Lock()
         self._closed = False
         self._all: set[_ConnectionThread] = set()
@@ -34,6 +35,8 @@ class ConnectionThreads:
 
         Raises RuntimeError or MemoryError where the machine has no thread left.
         """
+        # Not before: a server may be made here and serve in a process that is forked off.
+        self._process = os.getpid()
         if self._ended:
             self._join_ended()
         with self._lock:
@@ -64,10 +67,13 @@ class ConnectionThreads:
             thread.join()
 
     def close(self) -> None:
-        """Send idle threads home, and wait until all threads have ended."""
+        """Send idle threads home, and wait until all threads have ended.
+
+        Where an exception such as KeyboardInterrupt ends it early, another call goes on.
+        """
         with self._lock:
             self._closed = True
-            idle, self._idle = self._idle, []
+            idle = list(self._idle)
             everyone = [*self._all, *self._ended]
         for thread in idle:
             thread.go_home()
@@ -86,7 +92,7 @@ class ConnectionThreads:
             return not self._closed
 
     def withdraw(self, thread: _ConnectionThread) -> bool:
-        """Have it found no more; False where it has been found already."""
+        """Have it found no more; False where it has been found already, and gets a job."""
         with self._lock:
             try:
                 self._idle.remove(thread)
@@ -121,7 +127,8 @@ class _ConnectionThread(threading.Thread):
 
     def go_home(self) -> None:
         """End; the thread is idle."""
-        self._called.release()
+        with contextlib.suppress(RuntimeError):  # It has been told, and is about to.
+            self._called.release()
 
     def run(self) -> None:
         """See threading.Thread."""

@@ -138,6 +138,26 @@ def test_closing_waits_for_what_is_going_on(threads: Threads) -> None:
     timer.join()
 
 
+def test_closing_can_be_interrupted_and_goes_on(
+    threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        threads.run(lambda: None)
+
+    def interrupted(thread: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module._ConnectionThread, "go_home", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            threads.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(module._ConnectionThread, "join", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            threads.close()
+    threads.close()
+
+
 def test_who_is_called_at_the_last_moment_comes(threads: Threads) -> None:
     """The wait for the next client has ended without one, and then there is one."""
 
@@ -200,6 +220,16 @@ def test_in_another_process_nobody_waits(threads: Threads, monkeypatch: pytest.M
         assert ended.wait(TIMEOUT)
         assert ours._idle == ours._ended == []
     ours.close()
+
+
+def test_the_process_is_the_one_that_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that was made before its process was forked off."""
+    ours = Threads()
+    number = os.getpid()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: number + 1)
+        assert ours.run(threading.get_ident) == ours.run(threading.get_ident)
+        ours.close()
 
 
 def test_clients_one_after_another_share_a_thread() -> None:

@@ -149,7 +149,8 @@ def receive(machine: Machine, body: Body) -> list[Reply]:
     else:
         if answers is None:
             answers = check(None)
-    body.discard(refused=not any(answer.code < 400 for answer in answers))
+    accepted = [answer for answer in answers if answer.code < 400]
+    body.discard(refused=not accepted)
     machine.new_envelope()
     if isinstance(body.failure, SMTPError):
         return [replies.refusal(body.failure, 550)] * everyone
@@ -161,7 +162,7 @@ def receive(machine: Machine, body: Body) -> list[Reply]:
             _TOO_BIG if answer.code < 400 or answer is replies.DEFECT else answer
             for answer in answers
         ]
-    if any(answer.code < 400 for answer in answers):
+    if accepted and not body.size_exceeded:
         machine.session.transaction += 1
     return answers
 

@@ -71,7 +71,7 @@ class DotDecoder:
         held_lf = self._held[:1] == b"\n"
         if self._normalize and (held_lf or self.bare_newline):
             piece = _normalized(piece + b"\n")[:-2] if held_lf else _normalized(piece)
-        elif dot is not None and dot.end() < len(piece):
+        elif dot is not None and dot.end() <= len(piece):
             piece = _DOT_AFTER_CRLF.sub(b"\r\n", piece)
         if self._virtual:
             self._virtual = False
