@@ -15,11 +15,13 @@ CORES = 2
 
 def describe() -> dict[str, str]:
     """Names and values for people to read."""
+    # Without what whoever built the kernel calls it.
+    release = platform.release().partition("-")[0]
     return {
         "processor": _value("/proc/cpuinfo", "model name") or platform.machine(),
         "cores": f"{os.cpu_count()}, of which {len(cores())} are used",
         "memory": f"{int((_value('/proc/meminfo', 'MemTotal') or '0').split()[0]) / 2**20:.0f} GiB",
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {release}",
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
         "OpenSSL of the load": ssl.OPENSSL_VERSION,
     }
