@@ -72,7 +72,8 @@ class DotDecoder:
         if self._normalize and (held_lf or self.bare_newline):
             piece = _normalized(piece + b"\n")[:-2] if held_lf else _normalized(piece)
         elif dot is not None and dot.end() <= len(piece):
-            piece = _DOT_AFTER_CRLF.sub(b"\r\n", piece)
+            # Not by the pattern: that would make an object of each line, a stranger's to number.
+            piece = piece.replace(b"\r\n.", b"\r\n")
         if self._virtual:
             self._virtual = False
             return piece[2:]

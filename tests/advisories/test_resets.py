@@ -269,6 +269,10 @@ def test_many_at_once(witness: Witness, secure: bool) -> None:
             with connect(server) as client:
                 client.send(script[: number % len(script)])
                 client.reset()
+        # They are accepted in turn: once this one has been, and has its end, all have.
+        with connect(server) as last:
+            last.sock.shutdown(socket.SHUT_WR)
+            last.rest()
         wait_until_idle(server)
         # That the server was full for a moment is no fault.
         told = set(witness.log.at_least(logging.WARNING))

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from blocksmtp import Auth, DataStream, SMTPAddress, SMTPError, SMTPServer, SMTPSession
+from blocksmtp import Auth, DataStream, SMTPAddress, SMTPError, SMTPServer, SMTPSession, threads
 
 from .counts import DAMAGED
 
@@ -189,10 +189,14 @@ class Servers:
         return sum(len(server.connections) for server in self.all.values())
 
     def join_ended(self) -> None:
-        """Wait for the threads that have no more to do than to end."""
+        """Wait for the threads that serve no client to end."""
         for server in self.all.values():
-            for listener in server._listeners:
-                listener.join_ended()
+            host = server._host
+            with host.changed:
+                busy = {connection.thread for connection in host.connections}
+            for thread in [*host.threads._all, *host.threads._ended]:
+                if thread not in busy:
+                    thread.join()
 
     def close(self) -> None:
         """Close all."""
@@ -237,6 +241,8 @@ def _told(servers: Servers, application: Application, connections: int) -> dict[
 
 def main(application_type: type[Application] = Application) -> None:
     """Serve until standard input ends."""
+    # What is counted is what is left, and not what waits for the next client.
+    threads._IDLE_SECONDS = 0.1
     folder = Path(sys.argv[1])
     with (folder / SEEN).open("w") as seen:
         application = application_type(seen)
