@@ -10,10 +10,12 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from .errors import MessageAborted
 from .logs import SessionLogger, shown_command
-from .protocol.replies import Next, Reply
+from .protocol.replies import Chunk, Next, Reply
 from .text import printable
-from .wire.body import MessageBody, Pace
+from .wire.body import DotStuffedBody, MessageBody, Pace
+from .wire.chunked_body import ChunkedBody
 from .wire.reader import LineTooLong, Patience, Reader
 from .wire.writer import Writer
 
@@ -38,6 +40,8 @@ class Dialogue:
         self._shows = self._logs(logging.DEBUG)
         """Whether the dialogue is logged; looked up with each line of the client's."""
         self._patience = Patience(options.transaction_timeout)
+        self._unanswered: Reply | None = None
+        """What is to be done next in place of a command."""
         self.switch(transport)
 
     def switch(self, transport: Transport) -> None:
@@ -77,12 +81,14 @@ class Dialogue:
         """
         going_on = True
         while going_on:
-            reply = self._next_reply(machine)
+            reply = self._next_reply(machine, machine.feed)
             if reply.then is Next.COMMAND:
                 self.write(reply)
             elif reply.then is Next.BODY:
+                going_on = self._receive_message(machine, reply)
+            elif reply.then is Next.DISCARD:
+                self._read_away(reply)
                 self.write(reply)
-                going_on = self._receive_message(machine)
             elif reply.then is Next.CLOSE:
                 self.write(reply)
                 going_on = False
@@ -95,10 +101,15 @@ class Dialogue:
                 self._logger.warning("octets follow STARTTLS in clear: connection closed")
                 going_on = False
 
-    def _next_reply(self, machine: Machine) -> Reply:
-        """The reply to the next command or SASL response."""
+    def _next_reply(
+        self, machine: Machine, feed: Callable[[bytes], Reply], *, interruptible: bool = True
+    ) -> Reply:
+        """The reply to the next command or SASL response, which `feed` is given."""
+        if self._unanswered is not None:
+            reply, self._unanswered = self._unanswered, None
+            return machine.resume() if reply.then is Next.ABORT else reply
         try:
-            line = self._reader.readline(machine.line_limit)
+            line = self._reader.readline(machine.line_limit, interruptible=interruptible)
         except LineTooLong as error:
             return machine.reject("Error: line too long", error.beginning)
         self._shows = self._logs(logging.DEBUG)
@@ -106,20 +117,14 @@ class Dialogue:
             secret = machine.authentication is not None
             self._logger.debug("C: %s", "***" if secret else shown_command(line))
         if line.endswith(b"\r\n"):
-            return machine.feed(line[:-2])
+            return feed(line[:-2])
         if self._options.bare_newline == "reject":
             return machine.reject("Error: a line must end in CRLF", line)
-        return machine.feed(line[:-1])
+        return feed(line[:-1])
 
-    def _receive_message(self, machine: Machine) -> bool:
-        """Receive a message and answer for it; whether the dialogue goes on."""
-        # The callback may do something else before it reads.
-        self.flush()
-        options = self._options
-        pace = Pace(
-            self._reader, options.socket_timeout, options.data_min_rate, options.command_timeout
-        )
-        body = MessageBody(pace, self._reader, options.bare_newline, options.size)
+    def _receive_message(self, machine: Machine, reply: Reply) -> bool:
+        """Receive the message that `reply` lets come, and answer; whether the dialogue goes on."""
+        body = self._body(machine, reply)
         replies = machine.receive(body)
         if self._logs(logging.INFO):
             self._logger.info(
@@ -128,6 +133,8 @@ class Dialogue:
                 body.failure or ", ".join(str(reply.code) for reply in replies),
             )
         if isinstance(body.failure, ConnectionError):
+            if isinstance(body.failure, MessageAborted):
+                return True
             raise body.failure
         going_on = True
         for reply in replies:
@@ -137,3 +144,75 @@ class Dialogue:
                 going_on = False
             self.write(reply)
         return going_on
+
+    def _body(self, machine: Machine, reply: Reply) -> MessageBody:
+        options = self._options
+        if reply.chunk is not None:
+            chunks = _Chunks(self, machine, reply)
+            return ChunkedBody(
+                self._pace(), reply.chunk, chunks.acknowledge, chunks.next, options.size
+            )
+        self.write(reply)
+        # The callback may do something else before it reads.
+        self.flush()
+        return DotStuffedBody(self._pace(), self._reader, options.bare_newline, options.size)
+
+    def _pace(self) -> Pace:
+        options = self._options
+        return Pace(
+            self._reader, options.socket_timeout, options.data_min_rate, options.command_timeout
+        )
+
+    def _read_away(self, reply: Reply) -> None:
+        """Read the octets that come before `reply` is due. Raises ConnectionError."""
+        left = 0 if reply.chunk is None else reply.chunk.size
+        pace = self._pace()
+        pace.hurry()
+        while left:
+            left -= len(pace.read_some(left))
+
+    # --- between the chunks of a message ---------------------------------------------------
+
+    def acknowledge_chunk(self, reply: Reply) -> None:
+        """A chunk has come. Raises ConnectionError."""
+        # Who brings one after the other makes progress, however long the message.
+        self._patience.renew()
+        self.write(reply)
+        if self._reader.empty:
+            # The callback may take its time before it reads on.
+            self.flush()
+
+    def next_chunk(self, machine: Machine) -> Reply:
+        """The reply that is due once the next chunk has come.
+
+        Commands that may stand between chunks are answered. Raises MessageAborted where another
+        comes, which is then for `converse`, and ConnectionError.
+        """
+        while True:
+            # The message is in progress: a server that closes lets it finish.
+            reply = self._next_reply(machine, machine.between_chunks, interruptible=False)
+            if reply.then is Next.BODY:
+                return reply
+            if reply.then is not Next.COMMAND:
+                self._unanswered = reply
+                raise MessageAborted("the client gave the message up")
+            self.write(reply)
+
+
+class _Chunks:
+    """The chunks of one message, as its body sees them."""
+
+    def __init__(self, dialogue: Dialogue, machine: Machine, first: Reply) -> None:
+        """`first` is the reply that is due once the first chunk has come."""
+        self._dialogue = dialogue
+        self._machine = machine
+        self._reply = first
+
+    def acknowledge(self) -> None:
+        """Answer for the latest chunk."""
+        self._dialogue.acknowledge_chunk(self._reply)
+
+    def next(self) -> Chunk:
+        """Wait for another."""
+        self._reply = self._dialogue.next_chunk(self._machine)
+        return self._reply.chunk or Chunk(0, last=False)

@@ -55,6 +55,10 @@ class ClientGone(ConnectionError):
     """The client closed or broke the connection."""
 
 
+class MessageAborted(ConnectionAbortedError):
+    """The client gave a message up before its end; the connection goes on."""
+
+
 class ClientTooSlow(ConnectionError):
     """The client made no progress, or too little, within the time it has."""
 

@@ -37,7 +37,7 @@ AUTH_METHODS = ("PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2")
 # What `disabled_commands` may name.
 COMMANDS = (
     *("HELO", "EHLO", "LHLO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "QUIT", "VRFY", "HELP"),
-    *("STARTTLS", "AUTH", "XCLIENT", "XFORWARD"),
+    *("BDAT", "STARTTLS", "AUTH", "XCLIENT", "XFORWARD"),
 )
 
 TLS_VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
@@ -315,6 +315,7 @@ class Options(TLSOptions):
     hide_8bitmime: bool = _option("hide8BITMIME", False, _flag)
     hide_smtputf8: bool = _option("hideSMTPUTF8", False, _flag)
     hide_enhanced_status_codes: bool = _option("hideENHANCEDSTATUSCODES", False, _flag)
+    hide_chunking: bool = _option(None, False, _flag)
     hide_dsn: bool = _option("hideDSN", True, _flag)
     hide_requiretls: bool = _option("hideREQUIRETLS", True, _flag)
     disabled_commands: tuple[str, ...] = _option("disabledCommands", (), _names(COMMANDS))

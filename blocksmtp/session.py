@@ -66,7 +66,7 @@ class SMTPEnvelope:
     mail_from: SMTPAddress | None = None
     rcpt_to: list[SMTPAddress] = field(default_factory=list)
     body_type: str = "7bit"
-    """"7bit" or "8bitmime" (RFC 6152)."""
+    """"7bit", "8bitmime" (RFC 6152) or "binarymime" (RFC 3030)."""
     smtp_utf8: bool = False
     """Whether MAIL said SMTPUTF8 (RFC 6531)."""
     require_tls: bool = False

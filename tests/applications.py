@@ -115,6 +115,11 @@ def read_then_refuse(stream: Any, session: SMTPSession) -> None:
     raise SMTPError("We do not like it", 554)
 
 
+def read_little_then_refuse(stream: Any, session: SMTPSession) -> None:
+    read_little(stream, session)
+    raise SMTPError("We do not like the beginning", 554)
+
+
 def read_then_fail(stream: Any, session: SMTPSession) -> None:
     read_all(stream, session)
     fail()
@@ -200,6 +205,7 @@ CALLBACKS: Mapping[str, Callback | None] = {
     "read_nothing": read_nothing,
     "read_little": read_little,
     "read_then_refuse": read_then_refuse,
+    "read_little_then_refuse": read_little_then_refuse,
     "read_then_fail": read_then_fail,
     "swallow_errors": swallow_errors,
     "queued": _returning("queued as 1234"),

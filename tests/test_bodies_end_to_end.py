@@ -628,3 +628,27 @@ def test_a_client_that_drips(serve: Serve, wire: str) -> None:
     assert len(setup.raised) == 1
     assert isinstance(setup.raised[0], ConnectionError)
     assert setup.errors == []
+
+
+# --- in chunks -----------------------------------------------------------------------------------
+
+
+@every_wire
+def test_a_large_message_in_chunks_of_every_kind(wire: str, leaf: Leaf) -> None:
+    """Octets of all kinds, in chunks from none to many at once; some come with their command."""
+    octets = os.urandom(3_000_000)
+    sizes = [0, 1, 2, 65_536, 1_000_000, 999, 70_000]
+    with ExitStack() as stack:
+        setup = Setup(stack, leaf, wire, {})
+        client = setup.client()
+        client.envelope()
+        position = 0
+        for size in sizes:
+            chunk = octets[position : position + size]
+            client.send(b"BDAT %d\r\n" % size + chunk)
+            assert str(client.reply()) == f"250 2.0.0 {size} octets received"
+            position += size
+        rest = octets[position:]
+        client.send(b"BDAT %d LAST\r\n" % len(rest) + rest)
+        assert str(client.reply()) == QUEUED
+    assert setup.received == [octets]

@@ -159,6 +159,25 @@ def test_a_message_in_progress_finishes_and_is_acknowledged(secure: bool) -> Non
 
 
 @in_clear_and_tls
+def test_a_message_between_two_chunks_finishes_and_is_acknowledged(secure: bool) -> None:
+    received: list[bytes] = []
+    with (
+        serving(
+            secure=secure, on_data=lambda stream, session: received.append(stream.read())
+        ) as server,
+        greeted(server) as client,
+    ):
+        client.envelope()
+        client.send("BDAT 3\r\none")
+        assert client.reply().code == 250
+        with closing(server):
+            until_closing(server)
+            client.send("BDAT 3 LAST\r\ntwo")
+            assert client.rest() == ACCEPTED + GOODBYE
+    assert received == [b"onetwo"]
+
+
+@in_clear_and_tls
 def test_the_reply_of_a_slow_callback_arrives(secure: bool) -> None:
     gate = Gate()
     with serving(secure=secure, on_mail_from=gate) as server, greeted(server) as client:

@@ -80,6 +80,33 @@ def test_a_message_that_stops_coming_is_broken_off(secure: bool) -> None:
     assert len(failed) == 1
 
 
+@pytest.mark.parametrize("said", ["", "BDA", "BDAT 5\r\nHel"], ids=["idle", "line", "chunk"])
+def test_a_message_in_chunks_that_stops_coming_is_broken_off(said: str) -> None:
+    failed: list[Exception] = []
+
+    def on_data(stream: DataStream, session: SMTPSession) -> None:
+        with pytest.raises(ConnectionError) as caught:
+            stream.read()
+        failed.append(caught.value)
+
+    with serving(socket_timeout=SHORT, on_data=on_data) as server, connect(server) as client:
+        client.hello()
+        client.envelope()
+        client.send("BDAT 3\r\none")
+        assert client.reply().code == 250
+        client.send(said)
+        assert client.rest() == TOO_SLOW
+    assert len(failed) == 1
+    assert not isinstance(failed[0], ConnectionAbortedError)
+
+
+def test_a_refused_chunk_that_stops_coming_is_broken_off() -> None:
+    with serving(socket_timeout=SHORT) as server, connect(server) as client:
+        client.hello()
+        client.send("BDAT 300\r\none")
+        assert client.rest() == TOO_SLOW
+
+
 def test_a_client_that_takes_no_reply_is_closed(tmp_path: Path) -> None:
     """On a Unix socket, where there is little room for replies that nobody takes."""
     ended = threading.Event()

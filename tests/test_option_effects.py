@@ -144,6 +144,7 @@ HIDDEN = {
     "hide_8bitmime": "8BITMIME",
     "hide_smtputf8": "SMTPUTF8",
     "hide_enhanced_status_codes": "ENHANCEDSTATUSCODES",
+    "hide_chunking": "CHUNKING",
     "hide_dsn": "DSN",
     "hide_starttls": "STARTTLS",
 }
@@ -192,6 +193,15 @@ def test_hide_enhanced_status_codes() -> None:
         assert client.command("HELLO?") == "500 Error: command not recognized"
     with dialogue() as client:
         assert client.command("MAIL FROM:<a@client.example>") == "250 2.1.0 Accepted"
+
+
+def test_hide_chunking() -> None:
+    test_hidden_extensions("hide_chunking", "CHUNKING")
+    test_hidden_extensions("hide_chunking", "BINARYMIME")
+    with dialogue(hide_chunking=True) as client:
+        client.envelope()
+        client.send("BDAT 5 LAST\r\nHello")
+        assert client.reply().code == 250
 
 
 def test_hide_dsn() -> None:
@@ -739,6 +749,7 @@ EFFECTS: dict[str, Callable[..., None]] = {
     "hide_8bitmime": test_hide_8bitmime,
     "hide_smtputf8": test_hide_smtputf8,
     "hide_enhanced_status_codes": test_hide_enhanced_status_codes,
+    "hide_chunking": test_hide_chunking,
     "hide_dsn": test_hide_dsn,
     "hide_requiretls": test_hide_requiretls,
     "disabled_commands": test_disabled_commands,

@@ -59,6 +59,7 @@ OPTIONS: dict[str, tuple[str | None, Any, Any]] = {
     "hide_8bitmime": ("hide8BITMIME", True, True),
     "hide_smtputf8": ("hideSMTPUTF8", True, True),
     "hide_enhanced_status_codes": ("hideENHANCEDSTATUSCODES", True, True),
+    "hide_chunking": (None, True, True),
     "hide_dsn": ("hideDSN", False, False),
     "hide_requiretls": ("hideREQUIRETLS", False, False),
     "disabled_commands": ("disabledCommands", {"auth"}, ("AUTH",)),
@@ -302,7 +303,7 @@ ILL_VALUES: list[tuple[str, Any]] = [
     ),
     *(("name", value) for value in ("", "two names", "straße.example")),
     *(("auth_methods", [value]) for value in ("SCRAM-SHA-1", "EXTERNAL", "", "PLAIN LOGIN")),
-    *(("disabled_commands", [value]) for value in ("SEND", "", "MAIL FROM", "BDAT")),
+    *(("disabled_commands", [value]) for value in ("SEND", "", "MAIL FROM", "ETRN")),
     *(
         (name, [value])
         for name in ("use_xclient", "use_xforward", "use_proxy")

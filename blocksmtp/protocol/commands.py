@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import authentication, basics, hello, transaction, xclient
+from . import authentication, basics, chunking, hello, transaction, xclient
 from .replies import Reply
 
 if TYPE_CHECKING:
@@ -24,6 +24,17 @@ class Argument(enum.Enum):
     NONE = enum.auto()
     OPTIONAL = enum.auto()
     REQUIRED = enum.auto()
+
+
+class Between(enum.Enum):
+    """What becomes of a command between two chunks of a message (RFC 3030, section 2)."""
+
+    RUNS = enum.auto()
+    """It changes nothing of the transaction."""
+    REFUSED = enum.auto()
+    """503: the message has not ended."""
+    ABORTS = enum.auto()
+    """The message is given up for it."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +55,17 @@ class Command:
     """530 before authentication where it is required."""
     counted: bool = True
     """Counts against `max_allowed_unauthenticated_commands`."""
+    between_chunks: Between = Between.REFUSED
 
+
+_ABORTS, _RUNS = Between.ABORTS, Between.RUNS
 
 COMMANDS: dict[str, Command] = {
     # RFC 5321, section 4.1.1.1
-    "HELO": Command(hello.hello, Argument.REQUIRED, lmtp=False),
-    "EHLO": Command(hello.hello, Argument.REQUIRED, lmtp=False),
+    "HELO": Command(hello.hello, Argument.REQUIRED, lmtp=False, between_chunks=_ABORTS),
+    "EHLO": Command(hello.hello, Argument.REQUIRED, lmtp=False, between_chunks=_ABORTS),
     # RFC 2033, section 4.1
-    "LHLO": Command(hello.hello, Argument.REQUIRED, smtp=False),
+    "LHLO": Command(hello.hello, Argument.REQUIRED, smtp=False, between_chunks=_ABORTS),
     # RFC 3207
     "STARTTLS": Command(hello.starttls, Argument.NONE),
     # RFC 4954
@@ -64,12 +78,20 @@ COMMANDS: dict[str, Command] = {
     ),
     "RCPT": Command(transaction.rcpt, Argument.REQUIRED, after_hello=True, after_auth=True),
     "DATA": Command(transaction.data, Argument.NONE, after_hello=True, after_auth=True),
-    "RSET": Command(transaction.rset, Argument.NONE),
+    "RSET": Command(transaction.rset, Argument.NONE, between_chunks=_ABORTS),
+    # RFC 3030, section 2; a wrong one leaves it open what the message is
+    "BDAT": Command(
+        chunking.bdat,
+        Argument.REQUIRED,
+        after_hello=True,
+        after_auth=True,
+        between_chunks=_ABORTS,
+    ),
     # RFC 5321, sections 4.1.1.6 to 4.1.1.10
-    "VRFY": Command(basics.vrfy, Argument.OPTIONAL),
-    "HELP": Command(basics.help_, Argument.OPTIONAL),
-    "NOOP": Command(basics.noop, Argument.OPTIONAL),
-    "QUIT": Command(basics.quit_, Argument.NONE, counted=False),
+    "VRFY": Command(basics.vrfy, Argument.OPTIONAL, between_chunks=_RUNS),
+    "HELP": Command(basics.help_, Argument.OPTIONAL, between_chunks=_RUNS),
+    "NOOP": Command(basics.noop, Argument.OPTIONAL, between_chunks=_RUNS),
+    "QUIT": Command(basics.quit_, Argument.NONE, counted=False, between_chunks=_ABORTS),
     # Postfix's XCLIENT_README and XFORWARD_README
     "XCLIENT": Command(xclient.xclient, Argument.REQUIRED),
     "XFORWARD": Command(xclient.xforward, Argument.REQUIRED),

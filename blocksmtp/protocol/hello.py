@@ -44,10 +44,13 @@ def extensions_offered(machine: Machine) -> tuple[str, ...]:
     )
     secure = machine.session.secure
     limit = "" if options.hide_size or options.size is None else f" {options.size}"
+    chunking = not options.hide_chunking and offers("BDAT")
     lines = (
         ("STARTTLS", not secure and not options.hide_starttls and offers("STARTTLS")),
         ("PIPELINING", not options.hide_pipelining),
         ("8BITMIME", not options.hide_8bitmime),
+        ("CHUNKING", chunking),
+        ("BINARYMIME", chunking),
         # RFC 6531, section 3.1: SMTPUTF8 needs 8BITMIME.
         ("SMTPUTF8", not options.hide_smtputf8 and not options.hide_8bitmime),
         ("ENHANCEDSTATUSCODES", not options.hide_enhanced_status_codes),

@@ -9,6 +9,9 @@ A machine serves one connection. Whoever owns the wire calls, in this order:
     feed(line)      one command line, or one SASL response, without its line end
     reject(...)     instead of feed: a line that came over the wire, but is none
     receive(body)   after a reply whose `then` is Next.BODY
+    between_chunks(line)
+                    instead of feed, and inside receive, while a message comes in chunks (RFC 3030)
+    resume()        after receive, where a line between chunks has ended the message
     tls_started(…)  after a reply whose `then` is Next.TLS, once the handshake succeeded
     tls_approved(…) after open(), where the connection began with TLS
     end()           when the connection has ended, for whatever reason
@@ -38,10 +41,10 @@ from ..addresses import is_trusted
 from ..errors import SMTPError
 from ..options import Options
 from ..session import SMTPEnvelope, SMTPSession
-from . import replies, transaction
+from . import chunking, replies, transaction
 from .application import Application, Defect, no_verdict
 from .authentication import Authentication
-from .commands import COMMANDS, Argument, Command
+from .commands import COMMANDS, Argument, Between, Command
 from .grammar import GrammarError
 from .replies import LONGEST_SASL_LINE, Next, Reply, bad, closing
 
@@ -52,6 +55,8 @@ _HTTP_REQUEST = re.compile(rf"{_METHOD} \S+ HTTP/\d", re.IGNORECASE)
 _HTTP_BEGINNING = re.compile(rf"{_METHOD} (?:/|\*|https?:)", re.IGNORECASE)
 # A browser that was sent here may be made to say SMTP in the body of its request (CVE-2021-3618).
 _NO_HTTP = closing("Error: HTTP requests not allowed", "4.7.0")
+
+_ABORTED = Reply(250, ("OK",), then=Next.ABORT)
 
 
 class Machine:
@@ -72,6 +77,9 @@ class Machine:
         self.auth_failures = 0
         self.verb = ""
         """The command that is being run."""
+        self.is_receiving = False
+        """Whether a message is being received; `on_data` may be running."""
+        self._aborting_line = b""
         self.before_xclient: dict[str, object] = {}
         """The session's attributes that one XCLIENT or more have replaced, as they were."""
         self._connected: Callable[[], None] | None = connected
@@ -106,6 +114,8 @@ class Machine:
             reply = self.authentication.respond(text)
         else:
             reply = self._command(text)
+            if self.verb == "BDAT" and reply.then is not Next.BODY:
+                reply = chunking.refused(reply, text[5:].strip(" \t"))
         if self.session.envelope.smtp_utf8:
             reply = reply.in_utf8()
         return self._count(reply) if reply.bad or self._bad_commands else reply
@@ -126,8 +136,36 @@ class Machine:
     def receive(self, body: transaction.Body) -> list[Reply]:
         """Hand a message to the application: one reply, in LMTP one for each recipient."""
         utf8 = self.session.envelope.smtp_utf8
+        self.is_receiving = True
         answers = transaction.receive(self, body)
+        self.is_receiving = False
         return [answer.in_utf8() for answer in answers] if utf8 else answers
+
+    def between_chunks(self, line: bytes) -> Reply:
+        """As `feed`, for a line after a chunk of a message that is not its last (RFC 3030).
+
+        The reply's `then` is Next.BODY for another chunk, and Next.ABORT where the message is given
+        up: its callback must have ended before the command runs.
+        """
+        text = line.decode("utf-8", "surrogateescape")
+        verb = text.partition(" ")[0].upper()
+        command = self._command_of(verb) if verb.isascii() else None
+        between = Between.RUNS if command is None else command.between_chunks
+        if verb == "BDAT":
+            reply = self._command(text)
+            if reply.then is Next.BODY:
+                return reply
+        elif between is Between.RUNS:
+            return self.feed(line)
+        elif between is Between.REFUSED:
+            return self._count(bad(503, "Error: the message has not ended"))
+        self._aborting_line = line
+        return _ABORTED
+
+    def resume(self) -> Reply:
+        """The reply to the line for which a message was given up."""
+        line, self._aborting_line = self._aborting_line, b""
+        return self.feed(line)
 
     def tls_approved(self, connection: object) -> bool:
         """Whether the application, which may look at the TLS `connection`, lets the client in."""
@@ -214,8 +252,8 @@ class Machine:
             return _NO_HTTP
         if verb in self.options.disabled_commands:
             return bad(502, "Error: command not implemented")
-        command = COMMANDS.get(verb)
-        if command is None or not (command.lmtp if self._lmtp else command.smtp):
+        command = self._command_of(verb)
+        if command is None:
             return bad(500, "Error: command not recognized")
         argument = argument.strip(" \t")
         refusal = self._out_of_order(command, argument)
@@ -225,6 +263,12 @@ class Machine:
             return command.run(self, argument)
         except GrammarError as error:
             return bad(error.code, error.message, error.enhanced)
+
+    def _command_of(self, verb: str) -> Command | None:
+        command = COMMANDS.get(verb)
+        if command is None or not (command.lmtp if self._lmtp else command.smtp):
+            return None
+        return command
 
     def _out_of_order(self, command: Command, argument: str) -> Reply | None:
         """The refusal of a command that may not come yet, or not so, by its row in the table."""

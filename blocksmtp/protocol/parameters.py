@@ -1,8 +1,8 @@
 """What the parameters of MAIL and RCPT mean.
 
-RFC 1870 (SIZE), RFC 6152 (BODY), RFC 6531 (SMTPUTF8), RFC 8689 (REQUIRETLS), RFC 4954 (AUTH),
-RFC 3461 (RET, ENVID, NOTIFY, ORCPT) and RFC 6533 (ORCPT of type utf-8). Parameters that nobody here
-knows are kept for the application.
+RFC 1870 (SIZE), RFC 6152 and RFC 3030 (BODY), RFC 6531 (SMTPUTF8), RFC 8689 (REQUIRETLS), RFC 4954
+(AUTH), RFC 3461 (RET, ENVID, NOTIFY, ORCPT) and RFC 6533 (ORCPT of type utf-8). Parameters that
+nobody here knows are kept for the application.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ Arguments = dict[str, "str | bool"]
 LONGEST_ENVID = 100
 LONGEST_ORCPT = 500
 
-BODY_TYPES = {"7BIT": "7bit", "8BITMIME": "8bitmime"}
-"""Each value of BODY that is offered, with the envelope's `body_type`."""
-BODY_TYPES_NOT_OFFERED = ("BINARYMIME",)
+BODY_TYPES = {"7BIT": "7bit", "8BITMIME": "8bitmime", "BINARYMIME": "binarymime"}
+"""Each value of BODY, with the envelope's `body_type`."""
 
 # RFC 2852 (BY), RFC 4865 (HOLDFOR, HOLDUNTIL), RFC 6710 (MT-PRIORITY): to accept them as unknown
 # ones would promise what nobody keeps.
@@ -51,8 +50,8 @@ class RcptParameters(NamedTuple):
     dsn: DSNRcpt
 
 
-def mail_parameters(parameters: Parameters) -> MailParameters:
-    """Interpret the parameters of MAIL.
+def mail_parameters(parameters: Parameters, *, binarymime: bool = True) -> MailParameters:
+    """Interpret the parameters of MAIL; `binarymime` tells whether BODY=BINARYMIME is offered.
 
     Raises GrammarError: 501 for a malformed one or one that belongs to RCPT, 555 for one that is
     known but not offered.
@@ -60,11 +59,14 @@ def mail_parameters(parameters: Parameters) -> MailParameters:
     if not parameters:
         return MailParameters({}, DSNEnvelope())
     args = _read(parameters, _OF_MAIL, _OF_RCPT)
+    body = _text(args, "BODY") or "7BIT"
+    if body == "BINARYMIME" and not binarymime:
+        raise GrammarError("Error: This BODY is not supported", code=555)
     size = _text(args, "SIZE")
     return MailParameters(
         args=args,
         size=None if size is None else int(size),
-        body_type=BODY_TYPES[_text(args, "BODY") or "7BIT"],
+        body_type=BODY_TYPES[body],
         smtp_utf8="SMTPUTF8" in args,
         require_tls="REQUIRETLS" in args,
         dsn=DSNEnvelope(ret=_text(args, "RET"), envid=_text(args, "ENVID")),
@@ -131,8 +133,6 @@ def _size(value: str) -> str:
 
 def _body(value: str) -> str:
     body = _upper(value)
-    if body in BODY_TYPES_NOT_OFFERED:
-        raise GrammarError("Error: This BODY is not supported", code=555)
     if body not in BODY_TYPES:
         raise _bad("BODY")
     return body

@@ -10,6 +10,7 @@ import dataclasses
 import enum
 import functools
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..errors import SMTPError
 from ..text import one_line
@@ -30,11 +31,24 @@ class Next(enum.Enum):
     COMMAND = enum.auto()
     """The client's next command or SASL response."""
     BODY = enum.auto()
-    """The message, up to its end mark."""
+    """The message, up to its end mark; or a chunk of it, where the reply has one."""
+    DISCARD = enum.auto()
+    """First, even before this reply: the octets of a chunk, which nobody wants."""
+    ABORT = enum.auto()
+    """Not a reply at all: the message being received is given up. See `Machine.resume`."""
     TLS = enum.auto()
     """The TLS handshake."""
     CLOSE = enum.auto()
     """Nothing: the connection ends."""
+
+
+class Chunk(NamedTuple):
+    """The octets that follow a BDAT command (RFC 3030, section 2)."""
+
+    size: int
+    """How many they are."""
+    last: bool
+    """Whether the message ends with them."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +58,7 @@ class Reply:
     `lines` is the text, one element a line. `enhanced` is the status code of RFC 3463, None where
     RFC 2034 wants none (greetings, EHLO, 3yz). `bad` tells that the command was unknown, malformed
     or out of order, so that it counts against the client. `utf8` lets text go out in UTF-8.
+    `chunk` is what follows a BDAT command.
     """
 
     code: int
@@ -52,6 +67,7 @@ class Reply:
     then: Next = Next.COMMAND
     bad: bool = False
     utf8: bool = False
+    chunk: Chunk | None = None
 
     def encode(self, *, enhanced: bool = True) -> bytes:
         """The reply as octets, with its status code if `enhanced`.

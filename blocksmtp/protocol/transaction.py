@@ -36,6 +36,10 @@ class Body(Protocol):
         """Whether the message is larger than allowed."""
 
     @property
+    def complete(self) -> bool:
+        """Whether the client has sent all of it, so that in LMTP each recipient is owed a reply."""
+
+    @property
     def failure(self) -> Exception | None:
         """What a read raised; the message must not be acknowledged then."""
 
@@ -53,7 +57,7 @@ def mail(machine: Machine, argument: str) -> Reply:
     if session.envelope.mail_from is not None:
         return bad(503, "Error: nested MAIL command")
     path = parse_path(argument, "FROM", lenient=options.lenient_address_parsing)
-    wanted = mail_parameters(path.parameters)
+    wanted = mail_parameters(path.parameters, binarymime=machine.offers("BDAT"))
     if path.internationalised and not wanted.smtp_utf8:
         raise _needs_smtputf8()
     if wanted.require_tls and not session.secure:
@@ -111,6 +115,9 @@ def data(machine: Machine, _argument: str) -> Reply:
     """DATA (RFC 5321, section 4.1.1.4)."""
     if not machine.session.envelope.rcpt_to:
         return bad(503, "Error: need RCPT command")
+    if machine.session.envelope.body_type == "binarymime":
+        # RFC 3030, section 3: there is no end mark that could not be a part of it.
+        return bad(503, "Error: BINARYMIME needs BDAT")
     return _GO_AHEAD
 
 
@@ -164,7 +171,7 @@ def receive(machine: Machine, body: Body) -> list[Reply]:
         ]
     if accepted and not body.size_exceeded:
         machine.session.transaction += 1
-    return answers
+    return answers if body.complete else answers[:1]
 
 
 def _accepted(text: Any) -> Reply:

@@ -13,7 +13,7 @@ from .transport import Transport
 _BEGINNING = 512
 _LINE_READ = 16_384
 # Below 128 KiB, where each call would cost the C library a mapping of memory.
-_BODY_READ = 65_536
+BODY_READ = 65_536
 
 
 class LineTooLong(Exception):
@@ -81,29 +81,29 @@ class Reader:
         """Whether nothing has been received that has not been handed out."""
         return self._position >= len(self._buffer)
 
-    def readline(self, limit: Callable[[bytes], int]) -> bytes:
+    def readline(self, limit: Callable[[bytes], int], *, interruptible: bool = True) -> bytes:
         """The next line, LF included. `limit(line)` is how long the line may be, in octets.
 
-        Raises LineTooLong, ClientTooSlow, ClientGone (also at the end of the stream), and
-        ServerClosing when the server closes while this waits.
+        Raises LineTooLong, ClientTooSlow, ClientGone (also at the end of the stream), and where it
+        is `interruptible` ServerClosing when the server closes while this waits.
         """
         start = self._position
         end = self._buffer.find(b"\n", start) + 1
         if not end and start == len(self._buffer):
             # Nearly always a line comes whole.
-            self._buffer, start = self._receive_some(math.inf), 0
+            self._buffer, start = self._receive_some(math.inf, interruptible), 0
             self._position = 0
             end = self._buffer.find(b"\n") + 1
         if end:
             line = self._buffer[start:end]
             self._position = end
         else:
-            line = self._receive_rest(limit)
+            line = self._receive_rest(limit, interruptible)
         if len(line) > limit(line):
             raise LineTooLong(line)
         return line
 
-    def _receive_rest(self, limit: Callable[[bytes], int]) -> bytes:
+    def _receive_rest(self, limit: Callable[[bytes], int], interruptible: bool) -> bytes:
         """The line of which the buffer has the beginning. Too long a one is returned cut short."""
         line = self._buffer[self._position :]
         self._buffer, self._position = b"", 0
@@ -112,7 +112,7 @@ class Reader:
         while True:
             if not too_long and len(line) > _BEGINNING:
                 too_long = len(line) > limit(line)
-            chunk = self._receive_some(deadline - time.monotonic())
+            chunk = self._receive_some(deadline - time.monotonic(), interruptible)
             end = chunk.find(b"\n") + 1
             if not too_long:
                 line += chunk[:end] if end else chunk
@@ -120,14 +120,14 @@ class Reader:
                 self._buffer, self._position = chunk, end
                 return line
 
-    def _receive_some(self, line_seconds: float) -> bytes:
+    def _receive_some(self, line_seconds: float, interruptible: bool) -> bytes:
         """What comes next; `line_seconds` are left for the line."""
         self._before_wait()
         seconds = min(self._idle_seconds, line_seconds, self._patience.left())
         if seconds <= 0:
             raise ClientTooSlow(f"a line took longer than {self._line_seconds:.3g} seconds")
         try:
-            octets = self._transport.receive(_LINE_READ, seconds, interruptible=True)
+            octets = self._transport.receive(_LINE_READ, seconds, interruptible=interruptible)
         except ClientTooSlow:
             self._patience.left()  # Where it is at an end, that is the reason to tell.
             raise
@@ -135,17 +135,22 @@ class Reader:
             raise ClientGone("the client closed the connection")
         return octets
 
-    def read_some(self, seconds: float) -> bytes:
+    def read_some(self, seconds: float, most: int = BODY_READ) -> bytes:
         """Whatever has been received, else what comes within so many seconds; not interruptible.
 
+        It is not more than `most` octets, where that is less than what is read at once anyway.
         Raises ClientTooSlow and ClientGone (also at the end of the stream).
         """
         if not self.empty:
-            octets = self._buffer[self._position :]
-            self._buffer, self._position = b"", 0
+            start = self._position
+            end = self._position = min(start + most, len(self._buffer))
+            octets = self._buffer[start:end]
+            if self.empty:
+                self._buffer, self._position = b"", 0
             return octets
         self._before_wait()
-        octets = self._transport.receive(_BODY_READ, seconds, interruptible=False)
+        size = min(most, BODY_READ)
+        octets = self._transport.receive(size, seconds, interruptible=False)
         if not octets:
             raise ClientGone("the client closed the connection")
         return octets

@@ -327,6 +327,7 @@ BEGINNINGS = {
         *("RCPT TO:", "RCPT TO:<", 'RCPT TO:<"', "RCPT TO:<a@", "RCPT TO:<a@b> ORCPT="),
         *("RCPT TO:<a@b> ORCPT=utf-8;", "RCPT TO:<a@b> NOTIFY=", "RCPT TO:<@a:"),
     ],
+    "BDAT": ["BDAT ", "BDAT 9", "BDAT 9 ", "BDAT 9 LAST "],
     "AUTH": ["AUTH ", "AUTH PLAIN ", "AUTH LOGIN YQ== "],
     "XCLIENT": [
         "XCLIENT ",

@@ -92,6 +92,7 @@ class PlainBody:
     def __init__(self, octets: bytes = b"Hello\r\n") -> None:
         self.stream: Any = io.BytesIO(octets)
         self.size_exceeded = False
+        self.complete = True
         self.failure: Exception | None = None
         self.failure_at_end: Exception | None = None
         """Becomes `failure` when the rest is read away."""

@@ -260,8 +260,12 @@ def test_known_but_not_offered(text: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["BINARYMIME", "binarymime"])
-def test_binarymime_is_not_offered(value: str) -> None:
-    assert refusal(mail, f"BODY={value}") == NOT_OFFERED
+def test_binarymime(value: str) -> None:
+    parameters = [("BODY", value)]
+    assert mail_parameters(parameters).body_type == "binarymime"
+    with pytest.raises(GrammarError) as caught:
+        mail_parameters(parameters, binarymime=False)
+    assert caught.value.code == 555
 
 
 @pytest.mark.parametrize(

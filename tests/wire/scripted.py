@@ -15,7 +15,7 @@ from typing import cast
 import pytest
 
 from blocksmtp.errors import ClientTooSlow
-from blocksmtp.wire.body import MessageBody, Pace
+from blocksmtp.wire.body import DotStuffedBody, Pace
 from blocksmtp.wire.reader import Patience, Reader
 from blocksmtp.wire.transport import Transport
 
@@ -30,9 +30,10 @@ class Clock:
         return self.now
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> Clock:
-        """Have reader and body look at this clock."""
+        """Have reader and bodies look at this clock."""
         monkeypatch.setattr("blocksmtp.wire.reader.time", self)
         monkeypatch.setattr("blocksmtp.wire.body.time", self)
+        monkeypatch.setattr("blocksmtp.wire.chunked_body.time", self)
         return self
 
 
@@ -117,10 +118,10 @@ def message_body(
     window: float = 60.0,
     rate: int = 0,
     discard_seconds: float = 300.0,
-) -> MessageBody:
+) -> DotStuffedBody:
     """The body of a message that arrives as the script says."""
     reader = Scripted(*steps, clock=clock).reader()
-    return MessageBody(Pace(reader, window, rate, discard_seconds), reader, policy, size)
+    return DotStuffedBody(Pace(reader, window, rate, discard_seconds), reader, policy, size)
 
 
 def dot_stuffed(message: bytes) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from blocksmtp.errors import ClientGone, ClientTooSlow, SMTPError
-from blocksmtp.wire.body import MessageBody, Pace
+from blocksmtp.wire.body import DotStuffedBody, MessageBody, Pace
 from blocksmtp.wire.reader import Reader
 from tests.wire.scripted import Clock, Pause, Scripted, Step, dot_stuffed, message_body
 
@@ -21,7 +21,7 @@ def received(
 ) -> tuple[MessageBody, Reader]:
     """A body, and the reader that the dialogue goes on with."""
     reader = Scripted(*steps).reader()
-    return MessageBody(Pace(reader, 60.0, 0, 300.0), reader, policy, size), reader
+    return DotStuffedBody(Pace(reader, 60.0, 0, 300.0), reader, policy, size), reader
 
 
 def any_length(_start: bytes) -> int:
@@ -85,7 +85,7 @@ def test_two_messages_after_each_other() -> None:
     wire = dot_stuffed(b"one\r\n") + b"DATA\r\n" + dot_stuffed(b"two\r\n") + b"QUIT\r\n"
     reader = Scripted(wire).reader()
     for expected, command in ((b"one\r\n", b"DATA\r\n"), (b"two\r\n", b"QUIT\r\n")):
-        body = MessageBody(Pace(reader, 60.0, 0, 300.0), reader, "normalize", None)
+        body = DotStuffedBody(Pace(reader, 60.0, 0, 300.0), reader, "normalize", None)
         assert body.stream.read() == expected
         body.discard(refused=False)
         assert reader.readline(any_length) == command
