@@ -14,13 +14,17 @@ from .auth import (
     Auth,
     AuthResponse,
     CramMD5Auth,
+    ExternalAuth,
     LoginAuth,
+    OAuthBearerAuth,
     PlainAuth,
+    ScramAuth,
     XClientAuth,
     XOAuth2Auth,
 )
 from .errors import SMTPError
 from .options import TLSOptions
+from .scram import ScramVerifier
 from .server import SMTPServer
 from .session import (
     ConnectionInfo,
@@ -43,13 +47,17 @@ __all__ = [
     "DSNEnvelope",
     "DSNRcpt",
     "DataStream",
+    "ExternalAuth",
     "LoginAuth",
+    "OAuthBearerAuth",
     "PlainAuth",
     "SMTPAddress",
     "SMTPEnvelope",
     "SMTPError",
     "SMTPServer",
     "SMTPSession",
+    "ScramAuth",
+    "ScramVerifier",
     "TLSCipherInfo",
     "TLSOptions",
     "XClientAuth",

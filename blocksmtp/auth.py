@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from .scram import ScramProof
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,47 @@ class XOAuth2Auth(Auth):
 
 
 @dataclass(frozen=True)
+class OAuthBearerAuth(Auth):
+    """OAUTHBEARER (RFC 7628): a bearer token, and maybe a name: `username` is "" without."""
+
+    access_token: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class ScramAuth(Auth):
+    """SCRAM-SHA-256 and SCRAM-SHA-256-PLUS (RFC 5802, RFC 7677): a proof of the password.
+
+    `authzid` is whom the client wants to act for, "" for itself.
+    """
+
+    authzid: str
+    _proof: ScramProof = field(repr=False)
+
+    @property
+    def verified(self) -> bool:
+        """Whether the client has turned out to know the password."""
+        return self._proof.server_signature is not None
+
+    def validate_password(self, password: str | bytes | None) -> bool:
+        """Whether the client knows `password`; takes the same time for every wrong one.
+
+        A client may be accepted only after that: it wants the server's proof of the same in turn.
+        None, for a user who has none, is always wrong.
+        """
+        return self._proof.check_password(password)
+
+
+@dataclass(frozen=True)
+class ExternalAuth(Auth):
+    """EXTERNAL (RFC 4422, appendix A): the certificate that the client has shown in TLS, verified.
+
+    `username` is whom the client wants to act for, "" where it leaves that to the certificate.
+    """
+
+    certificate: x509.Certificate = field(repr=False)
+
+
+@dataclass(frozen=True)
 class XClientAuth(Auth):
     """XCLIENT LOGIN: a trusted proxy vouches for the name."""
 
@@ -77,7 +123,7 @@ class AuthResponse:
 
     `user` accepts, unless it is None. `message` and `response_code` go to the client: 200 to 299
     with a user (235 by default), 400 to 599 without one (535 by default). `data` is sent as JSON in
-    the error challenge of XOAUTH2 before the refusal; without it the refusal comes at once.
+    the error challenge of XOAUTH2 or OAUTHBEARER before the refusal, which comes at once without.
 
     Raises TypeError or ValueError for a value that does not fit.
     """

@@ -29,6 +29,7 @@ from .logs import SessionLogger
 from .protocol.application import Application, Defect
 from .protocol.machine import Machine
 from .protocol.replies import Next, Reply, closing
+from .protocol.security import Security
 from .session import ConnectionInfo, SMTPSession
 from .text import printable
 from .wire import proxy_protocol
@@ -88,6 +89,7 @@ class Connection:
         self._logger = logger = SessionLogger(self._options.logger, self.session.id)
         self._plain = PlainTransport(sock)
         self._tls_connection: object = None
+        self._security: Security | None = None
         self._dialogue = Dialogue(self._plain, self._options, logger)
         self._application = Application(
             host.callbacks,
@@ -206,18 +208,22 @@ class Connection:
             self.session.remote_port,
         )
         connected = functools.partial(_connected, self._host, self.session, self._logger)
-        self._machine = Machine(self.session, self._options, self._application, connected)
+        self._machine = machine = Machine(
+            self.session, self._options, self._application, connected, self._host.decoys
+        )
+        if self._security is not None:
+            machine.security = self._security
         self._speaking = True
-        greeting = self._machine.open()
+        greeting = machine.open()
         if greeting.then is Next.COMMAND:
-            if self._implicit_tls and not self._machine.tls_approved(self._tls_connection):
+            if self._implicit_tls and not machine.tls_approved(self._tls_connection):
                 return
             if self._talks_too_soon():
                 self._logger.info("client talked before the greeting")
                 greeting = closing(f"{self._options.name} You talk too soon", "4.7.0")
         self._dialogue.write(greeting)
         if greeting.then is Next.COMMAND:
-            self._dialogue.converse(self._machine, self._upgrade)
+            self._dialogue.converse(machine, self._upgrade)
         self._dialogue.flush()
 
     def _identify(self) -> bool:
@@ -258,13 +264,15 @@ class Connection:
     def _upgrade(self) -> bool:
         """STARTTLS was answered; whether the dialogue goes on in TLS."""
         self._start_tls()
-        return self._machine is not None and self._machine.tls_started(self._tls_connection)
+        return self._machine is not None and self._machine.tls_started(
+            self._tls_connection, self._security
+        )
 
     def _start_tls(self) -> None:
         """Do the handshake, and learn from it."""
         # Imported where it is needed: a server in clear does without OpenSSL.
         from .wire.tls import TLSTransport
-        from .wire.tls_context import cipher_info
+        from .wire.tls_security import TLSSecurity, cipher_info
 
         self._speaking = False
         connection = self._host.tls.contexts().connection(self._sock)
@@ -276,6 +284,7 @@ class Connection:
         self._speaking = self._machine is not None
         session = self.session
         session.secure = True
+        self._security = TLSSecurity(connection)
         session.tls_options = cipher_info(connection)
         # Whatever the client put there: only a host name is passed on.
         servername = (connection.get_servername() or b"").decode("ascii", "replace")

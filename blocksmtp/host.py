@@ -13,6 +13,7 @@ from .events import Events
 from .limits import ClientLimits
 from .logs import ServerLogger, SessionLogger
 from .resolver import ReverseResolver
+from .scram import ScramDecoys
 from .threads import ConnectionThreads
 from .tls_state import TLSState
 from .wire.transport import WakeUp
@@ -35,6 +36,7 @@ class Host:
         self.limits = ClientLimits(options.max_clients, options.max_clients_per_address)
         self.resolver = options.resolver or ReverseResolver()
         self.tls = TLSState(options)
+        self.decoys = ScramDecoys()
         self.events = Events()
         # An RLock: a signal handler may call what it interrupts.
         self.lock = threading.RLock()

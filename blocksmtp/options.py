@@ -32,7 +32,10 @@ _NETWORK_TYPES = (
 PEM = str | bytes | os.PathLike[str]
 
 # The mechanisms there are; `protocol.sasl` implements each.
-AUTH_METHODS = ("PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2")
+AUTH_METHODS = (
+    *("PLAIN", "LOGIN", "CRAM-MD5", "XOAUTH2", "OAUTHBEARER"),
+    *("SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "EXTERNAL"),
+)
 
 # What `disabled_commands` may name.
 COMMANDS = (
@@ -359,6 +362,7 @@ class Options(TLSOptions):
     callback_context: Callable[[SMTPSession], AbstractContextManager[Any]] | None = _option(
         None, None, callback
     )
+    scram_verifier: Callable[..., Any] | None = _option(None, None, callback)
     on_connect: Callable[..., Any] | None = _option("onConnect", None, callback)
     on_secure: Callable[..., Any] | None = _option("onSecure", None, callback)
     on_auth: Callable[..., Any] | None = _option("onAuth", None, callback)
@@ -371,7 +375,7 @@ class Options(TLSOptions):
 CALLBACKS = tuple(
     row.name
     for row in dataclasses.fields(Options)
-    if row.name.startswith("on_") or row.name == "callback_context"
+    if row.name.startswith("on_") or row.name in ("callback_context", "scram_verifier")
 )
 
 # Under these names, and only these, the reference's milliseconds are meant.

@@ -49,6 +49,8 @@ class SMTPServer:
     """`on_data(stream, session)`: a message; may return the text of the reply. Raise: 450."""
     on_close: Callable[..., Any] | None = None
     """`on_close(session)`: the connection has ended. Once for each `on_connect`."""
+    scram_verifier: Callable[..., Any] | None = None
+    """`scram_verifier(username, session)`: a stored `ScramVerifier`, None for an unknown user."""
     callback_context: Callable[[SMTPSession], AbstractContextManager[Any]] | None = None
     """`callback_context(session)`: a context manager that is entered around each callback."""
 

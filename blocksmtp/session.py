@@ -72,6 +72,10 @@ class SMTPEnvelope:
     require_tls: bool = False
     """Whether MAIL said REQUIRETLS (RFC 8689): to be sent on over verified TLS only."""
     dsn: DSNEnvelope = field(default_factory=DSNEnvelope)
+    submitter: str | None = None
+    """Who submitted the message in the first place, as AUTH= of MAIL says (RFC 4954, section 5):
+    None where nothing is said, "" where nobody is known for certain, and whatever a client says
+    that is not authenticated itself."""
 
 
 @dataclass(frozen=True)

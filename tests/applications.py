@@ -7,8 +7,17 @@ from collections.abc import Callable, Iterator, Mapping
 from operator import attrgetter
 from typing import Any
 
-from blocksmtp.auth import Auth, AuthResponse, CramMD5Auth, XClientAuth, XOAuth2Auth
+from blocksmtp.auth import (
+    Auth,
+    AuthResponse,
+    CramMD5Auth,
+    OAuthBearerAuth,
+    ScramAuth,
+    XClientAuth,
+    XOAuth2Auth,
+)
 from blocksmtp.errors import SMTPError
+from blocksmtp.scram import ScramVerifier
 from blocksmtp.session import SMTPAddress, SMTPSession
 
 Callback = Callable[..., Any]
@@ -61,7 +70,9 @@ def accounts(auth: Any, _session: SMTPSession) -> str | None:
         right = auth.username in PASSWORDS
     elif isinstance(auth, CramMD5Auth):
         right = auth.validate_password(PASSWORDS.get(auth.username, ""))
-    elif isinstance(auth, XOAuth2Auth):
+    elif isinstance(auth, ScramAuth):
+        right = auth.validate_password(PASSWORDS.get(auth.username))
+    elif isinstance(auth, (XOAuth2Auth, OAuthBearerAuth)):
         right = auth.access_token == TOKENS.get(auth.username)
     else:
         right = auth.password == PASSWORDS.get(auth.username)
@@ -77,6 +88,27 @@ def accounts_with_message(auth: Auth, session: SMTPSession) -> AuthResponse:
     if user is None:
         return AuthResponse(message="Who are you?", response_code=554)
     return AuthResponse(user, message=f"Welcome, {user}", response_code=250)
+
+
+def whoever_it_is(_auth: Auth, _session: SMTPSession) -> str:
+    return "whoever"
+
+
+def whoever_is_verified(auth: ScramAuth, _session: SMTPSession) -> str:
+    if not auth.verified:
+        raise RuntimeError("not verified")
+    return auth.username
+
+
+def verifiers(username: str, _session: SMTPSession) -> ScramVerifier | None:
+    password = PASSWORDS.get(username)
+    if password is None:
+        return None
+    return ScramVerifier.from_password(password, iterations=4096, salt=b"salt" * 4)
+
+
+def bare_text(*_arguments: object) -> str:
+    return "a text"
 
 
 def user_zero(_auth: Auth, _session: SMTPSession) -> AuthResponse:
@@ -198,6 +230,10 @@ CALLBACKS: Mapping[str, Callback | None] = {
     "accounts": accounts,
     "accounts_with_data": accounts_with_data,
     "accounts_with_message": accounts_with_message,
+    "whoever_it_is": whoever_it_is,
+    "whoever_is_verified": whoever_is_verified,
+    "verifiers": verifiers,
+    "bare_text": bare_text,
     "user_zero": user_zero,
     "bare_zero": bare_zero,
     "data_that_is_no_json": data_that_is_no_json,
@@ -241,6 +277,7 @@ class RecordedApplication:
         if chosen:
             raise ValueError(f"no callbacks: {', '.join(chosen)}")
         self.callback_context = given["callback_context"]
+        self.scram_verifier = given["scram_verifier"]
         self.on_secure = given["on_secure"]
         self.on_auth = self._recorded("on_auth", given["on_auth"], _described_auth)
         self.on_mail_from = self._recorded(
@@ -292,7 +329,7 @@ class RecordedApplication:
 
 _NAMES = (
     *("on_connect", "on_secure", "on_auth", "on_mail_from", "on_rcpt_to", "on_data", "on_close"),
-    "callback_context",
+    *("scram_verifier", "callback_context"),
 )
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.scram_client import ScramClient
+
 FOLDER = Path(__file__).parent / "dialogues"
 
 SERVER_NAME = "mx.example.org"
@@ -112,7 +114,11 @@ class Scenario:
     @property
     def can_run_ahead(self) -> bool:
         """Whether the client's later writes do not depend on the answers to earlier ones."""
-        return not any("${cram-md5" in turn.write for turn in self.turns)
+        return not any(
+            f"${{{mechanism} " in turn.write
+            for turn in self.turns
+            for mechanism in ("cram-md5", "scram")
+        )
 
     def check_calls(self, calls: list[str]) -> None:
         """Raise Mismatch unless the application was called as the file says.
@@ -169,6 +175,9 @@ def _replacement(inner: bytes, answers: bytes) -> bytes:
     if word == b"cram-md5":
         user, password = rest.split()
         return _cram_md5(user, password, answers)
+    if word == b"scram":
+        user, password = rest.split()
+        return _scram(user.decode(), password.decode(), answers)
     times = _TIMES.fullmatch(inner)
     if times is None:
         raise ValueError(f"unknown: ${{{inner.decode()}}}")
@@ -189,6 +198,15 @@ def _cram_md5(user: bytes, password: bytes, answers: bytes) -> bytes:
         return b"(no challenge)"
     digest = hmac.new(password, base64.b64decode(challenges[-1]), "md5").hexdigest()
     return base64.b64encode(user + b" " + digest.encode())
+
+
+def _scram(user: str, password: str, answers: bytes) -> bytes:
+    """The final message of a client whose first one was that of ScramClient."""
+    challenges = _CHALLENGE.findall(answers)
+    if not challenges or b"," not in base64.b64decode(challenges[-1]):
+        return b"(no challenge)"
+    client = ScramClient(user, password)
+    return base64.b64encode(client.final(base64.b64decode(challenges[-1])))
 
 
 # --- files -------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "user": {"server", "connection", "protocol", "wire", "resolver", WORDS},
 }
 ROOM_OF = {
-    **dict.fromkeys(("addresses", "auth", "errors", "logs", "options"), WORDS),
+    **dict.fromkeys(("addresses", "auth", "errors", "logs", "options", "saslprep", "scram"), WORDS),
     **dict.fromkeys(("session", "text", "trace"), WORDS),
     "protocol": "protocol",
     "wire": "wire",
@@ -42,7 +42,7 @@ NOT_IN_PROTOCOL = {"OpenSSL", "select", "selectors", "socket", "socketserver", "
 # What `import blocksmtp` alone must not cost, nor a server that has no use for it: OpenSSL is for
 # TLS, dnspython for reverse lookups, and so on; asyncio and ssl are for other designs.
 NOT_AT_IMPORT = {"OpenSSL", "asyncio", "cryptography", "difflib", "dns", "email", "hmac", "idna"}
-NOT_AT_IMPORT |= {"pytest", "secrets", "ssl"}
+NOT_AT_IMPORT |= {"hashlib", "pytest", "secrets", "ssl"}
 
 LONGEST_MODULE = 500  # lines
 

@@ -17,12 +17,16 @@ from blocksmtp import (
     Auth,
     AuthResponse,
     CramMD5Auth,
+    ExternalAuth,
     LoginAuth,
+    OAuthBearerAuth,
     PlainAuth,
+    ScramAuth,
     SMTPSession,
     XClientAuth,
     XOAuth2Auth,
 )
+from blocksmtp.scram import ScramProof
 from tests.client import Client, connect, serving
 
 # RFC 2195, section 2
@@ -36,6 +40,9 @@ OBJECTS: list[tuple[Auth, list[str]]] = [
     (CramMD5Auth("CRAM-MD5", "tim", CHALLENGE, DIGEST), [CHALLENGE, DIGEST]),
     (XOAuth2Auth("XOAUTH2", "tim", "hidden"), ["hidden"]),
     (XClientAuth("XCLIENT", "tim"), []),
+    (OAuthBearerAuth("OAUTHBEARER", "tim", "hidden"), ["hidden"]),
+    (ScramAuth("SCRAM-SHA-256", "tim", "", ScramProof(b"s", 1, b"m", b"hidden")), ["hidden"]),
+    (ExternalAuth("EXTERNAL", "tim", None), ["certificate"]),  # type: ignore[arg-type]
 ]
 
 

@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 
 from blocksmtp import SMTPServer
+from tests.scram_client import ScramClient
 
 from .client import Client, connect, trusting
 from .running import Running
@@ -250,6 +251,31 @@ def test_xoauth2_has_error_data(example: Example) -> None:
         assert challenge == b'{"status": "401", "schemes": "bearer"}'
         client.expect(535, "")
         assert client.expect(235, bearer("alice-token")).lines == ["2.7.0 Welcome, alice"]
+
+
+# --- stored_verifiers ----------------------------------------------------------------------------
+
+
+def login_with_scram(client: Client, secret: str) -> int:
+    scram = ScramClient("alice", secret)
+    first = base64.b64encode(scram.first).decode()
+    challenge = base64.b64decode(client.expect(334, f"AUTH SCRAM-SHA-256 {first}").lines[0])
+    reply = client.command(base64.b64encode(scram.final(challenge)))
+    return client.command("").code if reply.code == 334 else reply.code
+
+
+@pytest.mark.parametrize("login", [login_with_plain, login_with_login, login_with_scram])
+def test_a_verifier_serves_each_method(
+    example: Example, login: Callable[[Client, str], int]
+) -> None:
+    with (
+        listening(example("stored_verifiers").make_server()) as server,
+        talking_to(server) as client,
+    ):
+        assert login(client, "wrong") == 535
+        assert login(client, "secret123") == 235
+        (session,) = server.connections
+        assert session.user == "alice"
 
 
 # --- sender_restrictions, rate_limiting ----------------------------------------------------------

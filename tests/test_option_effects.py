@@ -19,6 +19,7 @@ from OpenSSL import SSL
 from blocksmtp import (
     CramMD5Auth,
     DataStream,
+    ScramVerifier,
     SMTPAddress,
     SMTPError,
     SMTPServer,
@@ -29,6 +30,7 @@ from blocksmtp.options import Options
 from tests import test_closing, test_deadlines, test_limits
 from tests.certificates import Authority, Leaf
 from tests.client import Client, connect, serving, trusting, wait_until_idle
+from tests.scram_client import ScramClient
 
 CLEAR: dict[str, Any] = {"allow_insecure_auth": True, "auth_optional": False}
 ATTEMPT = "AUTH PLAIN " + base64.b64encode(b"\0user\0secret").decode()
@@ -193,6 +195,25 @@ def test_hide_enhanced_status_codes() -> None:
         assert client.command("HELLO?") == "500 Error: command not recognized"
     with dialogue() as client:
         assert client.command("MAIL FROM:<a@client.example>") == "250 2.1.0 Accepted"
+
+
+def test_scram_verifier() -> None:
+    asked: list[str] = []
+
+    def scram_verifier(username: str, session: SMTPSession) -> ScramVerifier | None:
+        asked.append(username)
+        return ScramVerifier.from_password("secret", iterations=4096)
+
+    options = {"auth_methods": ["SCRAM-SHA-256"], "allow_insecure_auth": True}
+    with dialogue(
+        **options, scram_verifier=scram_verifier, on_auth=lambda auth, session: auth.verified
+    ) as client:
+        scram = ScramClient("alice", "secret")
+        first = base64.b64encode(scram.first).decode()
+        challenge = client.expect(334, f"AUTH SCRAM-SHA-256 {first}").lines[0]
+        client.expect(334, base64.b64encode(scram.final(base64.b64decode(challenge))))
+        client.expect(235, "")
+    assert asked == ["alice"]
 
 
 def test_hide_chunking() -> None:
@@ -750,6 +771,7 @@ EFFECTS: dict[str, Callable[..., None]] = {
     "hide_smtputf8": test_hide_smtputf8,
     "hide_enhanced_status_codes": test_hide_enhanced_status_codes,
     "hide_chunking": test_hide_chunking,
+    "scram_verifier": test_scram_verifier,
     "hide_dsn": test_hide_dsn,
     "hide_requiretls": test_hide_requiretls,
     "disabled_commands": test_disabled_commands,

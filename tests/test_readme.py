@@ -21,6 +21,7 @@ from blocksmtp import SMTPServer
 from blocksmtp.options import CALLBACKS, TLS_DEFAULTS, Options, TLSOptions, names_of
 from tests.certificates import Authority
 from tests.documents import Document, run
+from tests.scram_client import ScramClient
 
 TLS_NAMES = {row.name for row in dataclasses.fields(TLSOptions)}
 README = Document("README.md")
@@ -62,7 +63,7 @@ def test_every_python_block_is_tested() -> None:
         "Callbacks": 1,
         "The message": 1,
         "TLS": 1,
-        "Authentication": 1,
+        "Authentication": 2,
         "LMTP": 1,
     }
 
@@ -165,6 +166,27 @@ def test_authentication(servers: list[SMTPServer]) -> None:
         assert client.docmd("")[0] == 535
         assert client.docmd("AUTH", "XOAUTH2 " + xoauth2("let me in"))[0] == 501
         assert client.docmd("AUTH", "XOAUTH2 " + xoauth2("let-me-in"))[0] == 235
+
+
+def test_stored_verifiers(servers: list[SMTPServer]) -> None:
+    namespace = run(blocks("Authentication")[1])
+    server = SMTPServer(
+        on_auth=namespace["server"].on_auth,
+        scram_verifier=namespace["server"].scram_verifier,
+        auth_methods=namespace["server"].options.auth_methods,
+        allow_insecure_auth=True,
+    )
+    for password, codes in (("wonderland", [334, 235]), ("looking-glass", [535, 500])):
+        scram = ScramClient("alice", password)
+        with connect(server) as client:
+            code, challenge = client.docmd("AUTH", f"SCRAM-SHA-256 {base64_of(scram.first)}")
+            assert code == 334
+            final = scram.final(base64.b64decode(challenge))
+            assert [client.docmd(base64_of(final))[0], client.docmd("")[0]] == codes
+
+
+def base64_of(octets: bytes) -> str:
+    return base64.b64encode(octets).decode()
 
 
 def test_lmtp(servers: list[SMTPServer], tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """AUTH (RFC 4954): the command, the exchange that follows it, and the application's answer.
 
-The mechanisms of `sasl` know neither base64 nor replies; all of that is here.
+The mechanisms of `sasl` know neither base64 nor replies; all of that is here. `AUTH=` of MAIL is
+among the parameters.
 """
 
 from __future__ import annotations
@@ -10,12 +11,20 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from ..auth import Auth, AuthResponse
+from ..auth import Auth, AuthResponse, ScramAuth
 from ..errors import SMTPError
+from ..scram import ScramVerifier
 from . import replies
 from .application import Defect
 from .replies import Reply, bad, closing, reply
-from .sasl import MECHANISMS, Exchange, MechanismError
+from .sasl import (
+    MECHANISMS,
+    CredentialsWrong,
+    Exchange,
+    MechanismError,
+    Surroundings,
+    VerifierWanted,
+)
 
 if TYPE_CHECKING:
     from .machine import Machine
@@ -36,8 +45,9 @@ class Authentication:
         self._machine = machine
         self._exchange = exchange
         self._outcome = _CANCELLED
-        self.judged = False
-        """Whether the application has answered, so that the outcome is settled."""
+        self.refused = False
+        """Whether the application has refused: whatever the client makes of the challenge that
+        tells why, that stands."""
         self._user: Any = None
 
     def start(self) -> Reply:
@@ -46,8 +56,7 @@ class Authentication:
 
     def respond(self, line: str) -> Reply:
         """Hand the client's response, a line without its end, to the mechanism."""
-        if self.judged:
-            # Whatever the client makes of the error challenge, the refusal stands.
+        if self.refused:
             return self._advance(b"")
         if line == "*":
             return self._end(_CANCELLED)
@@ -59,19 +68,29 @@ class Authentication:
     def _advance(self, value: Any) -> Reply:
         try:
             item = self._exchange.send(value)
-            while isinstance(item, Auth):
-                self.judged = True
-                self._outcome, answer = judge(self._machine, item)
-                self._user = answer.user
-                item = self._exchange.send(answer)
+            while not isinstance(item, bytes):
+                item = self._exchange.send(self._ask(item))
         except StopIteration:
             if self._user is not None:
                 self._machine.session.user = self._user
             return self._end(self._outcome)
         except MechanismError as error:
             return self._end(bad(501, str(error), "5.5.2"))
+        except CredentialsWrong as error:
+            return self._end(_refuse(self._machine, reply(535, str(error))))
+        except _NoVerifier as failed:
+            return self._end(failed.reply)
         self._machine.authentication = self
         return Reply(334, (base64.b64encode(item).decode("ascii"),))
+
+    def _ask(self, item: Auth | VerifierWanted) -> Any:
+        """The application's answer to what the mechanism wants to know."""
+        if isinstance(item, VerifierWanted):
+            return _verifier(self._machine, item.username)
+        self._outcome, answer = judge(self._machine, item)
+        self._user = answer.user
+        self.refused = answer.user is None
+        return answer
 
     def _end(self, outcome: Reply) -> Reply:
         self._exchange.close()
@@ -93,7 +112,7 @@ def auth(machine: Machine, argument: str) -> Reply:
     name = name.upper() if name.isascii() else ""
     if len(rest) > 1:
         return bad(501, "Error: Syntax: AUTH mechanism [initial-response]")
-    if name not in machine.options.auth_methods:
+    if name not in offered_methods(machine):
         return bad(504, "Error: Unrecognized authentication type")
     initial = None
     if rest:
@@ -101,7 +120,57 @@ def auth(machine: Machine, argument: str) -> Reply:
         initial = b"" if rest[0] == "=" else _from_base64(rest[0])
         if initial is None:
             return _MALFORMED
-    return Authentication(machine, MECHANISMS[name](initial, session.server_name)).start()
+    return Authentication(machine, MECHANISMS[name](initial, _surroundings(machine))).start()
+
+
+def offered_methods(machine: Machine) -> tuple[str, ...]:
+    """The mechanisms that this connection can have."""
+    security = machine.security
+    unavailable = set()
+    if "SCRAM-SHA-256-PLUS" in machine.options.auth_methods and security.channel_binding is None:
+        unavailable.add("SCRAM-SHA-256-PLUS")
+    if "EXTERNAL" in machine.options.auth_methods and security.client_certificate is None:
+        unavailable.add("EXTERNAL")
+    return tuple(name for name in machine.options.auth_methods if name not in unavailable)
+
+
+def _surroundings(machine: Machine) -> Surroundings:
+    security = machine.security
+    return Surroundings(
+        server_name=machine.session.server_name,
+        channel_binding=security.channel_binding,
+        binding_offered="SCRAM-SHA-256-PLUS" in offered_methods(machine),
+        client_certificate=security.client_certificate,
+        stores_verifiers=machine.application.has("scram_verifier"),
+        decoys=machine.decoys,
+    )
+
+
+class _NoVerifier(Exception):
+    """The application did not tell whether there is one."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__()
+        self.reply = reply
+
+
+def _verifier(machine: Machine, username: str) -> ScramVerifier | None:
+    """What the application has stored for the user. Raises _NoVerifier."""
+    try:
+        found: ScramVerifier | None = machine.application.call(
+            "scram_verifier", username, machine.session, check=_verifier_or_none
+        )
+    except SMTPError as error:
+        raise _NoVerifier(_refuse(machine, replies.refusal(error, 535))) from None
+    except Defect:
+        raise _NoVerifier(replies.DEFECT) from None
+    return found
+
+
+def _verifier_or_none(result: Any) -> ScramVerifier | None:
+    if result is not None and not isinstance(result, ScramVerifier):
+        raise TypeError(f"scram_verifier returned {type(result).__name__}: not a ScramVerifier")
+    return result
 
 
 def judge(machine: Machine, auth: Auth) -> tuple[Reply, AuthResponse]:
@@ -120,6 +189,11 @@ def judge(machine: Machine, auth: Auth) -> tuple[Reply, AuthResponse]:
         return _refuse(machine, replies.refusal(error, 535)), refused
     except Defect:
         return replies.DEFECT, refused
+    if answer.user is not None and isinstance(auth, ScramAuth) and not auth.verified:
+        # The client waits for a proof that only the right password can make.
+        unproven = RuntimeError("on_auth accepted a client of SCRAM without validate_password")
+        machine.application.report(unproven, "on_auth")
+        answer = refused
     if answer.user is None:
         code, text = answer.response_code or 535, answer.message
         refusal = reply(code, text or "Error: Authentication credentials invalid")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .authentication import offered_methods
 from .grammar import parse_helo_name
 from .replies import Next, Reply, bad
 from .xclient import XCLIENT_ATTRIBUTES, XFORWARD_ATTRIBUTES
@@ -37,12 +38,10 @@ def extensions_offered(machine: Machine) -> tuple[str, ...]:
     """
     options = machine.options
     offers = machine.offers
-    authentication = (
-        bool(options.auth_methods)
-        and offers("AUTH")
-        and (machine.session.secure or options.allow_insecure_auth)
-    )
     secure = machine.session.secure
+    methods = ""
+    if offers("AUTH") and (secure or options.allow_insecure_auth):
+        methods = " ".join(offered_methods(machine))
     limit = "" if options.hide_size or options.size is None else f" {options.size}"
     chunking = not options.hide_chunking and offers("BDAT")
     lines = (
@@ -57,7 +56,7 @@ def extensions_offered(machine: Machine) -> tuple[str, ...]:
         ("DSN", not options.hide_dsn),
         # RFC 8689, section 2: offered in TLS only.
         ("REQUIRETLS", secure and not options.hide_requiretls),
-        ("AUTH " + " ".join(options.auth_methods), authentication),
+        (f"AUTH {methods}", bool(methods)),
         ("XCLIENT " + " ".join(XCLIENT_ATTRIBUTES), offers("XCLIENT")),
         ("XFORWARD " + " ".join(XFORWARD_ATTRIBUTES), offers("XFORWARD")),
         (f"SIZE{limit}", True),

@@ -40,6 +40,7 @@ from collections.abc import Callable
 from ..addresses import is_trusted
 from ..errors import SMTPError
 from ..options import Options
+from ..scram import ScramDecoys
 from ..session import SMTPEnvelope, SMTPSession
 from . import chunking, replies, transaction
 from .application import Application, Defect, no_verdict
@@ -47,6 +48,7 @@ from .authentication import Authentication
 from .commands import COMMANDS, Argument, Between, Command
 from .grammar import GrammarError
 from .replies import LONGEST_SASL_LINE, Next, Reply, bad, closing
+from .security import NoSecurity, Security
 
 # method = token; request-line = method SP request-target SP HTTP-version (RFC 9110, section 9.1;
 # RFC 9112, section 3). Of a line that was too long only the beginning is there.
@@ -68,13 +70,18 @@ class Machine:
         options: Options,
         application: Application,
         connected: Callable[[], None] = lambda: None,
+        decoys: ScramDecoys | None = None,
     ) -> None:
-        """`connected()` is called once, when it is settled who the client is."""
+        """`connected()` is called once, when it is settled who the client is. `decoys` should be
+        the same for all connections of a server."""
         self.session = session
         self.options = options
         self.application = application
         self.authentication: Authentication | None = None
         self.auth_failures = 0
+        self.security: Security = NoSecurity()
+        """Set by the owner of the wire where a connection begins with TLS."""
+        self.decoys = decoys or ScramDecoys()
         self.verb = ""
         """The command that is being run."""
         self.is_receiving = False
@@ -126,7 +133,7 @@ class Machine:
         `beginning` is what is there of it.
         """
         authentication, self.authentication = self.authentication, None
-        if authentication is not None and authentication.judged:
+        if authentication is not None and authentication.refused:
             # Whatever the client makes of the error challenge, the refusal stands.
             return self._count(authentication.respond(""))
         if _HTTP_BEGINNING.match(beginning.decode("utf-8", "replace")):
@@ -171,13 +178,14 @@ class Machine:
         """Whether the application, which may look at the TLS `connection`, lets the client in."""
         return self.application.ask("on_secure", 550, "5.7.1", connection) is None
 
-    def tls_started(self, connection: object) -> bool:
+    def tls_started(self, connection: object, security: Security | None = None) -> bool:
         """TLS is active: what was said in clear is forgotten (RFC 3207, section 4.2).
 
         Returns whether the application lets the client in, as `tls_approved`.
         """
         session = self.session
         session.secure = True
+        self.security = security or NoSecurity()
         session.host_name_appears_as = None
         session.opening_command = None
         session.user = None

@@ -71,6 +71,7 @@ def mail(machine: Machine, argument: str) -> Reply:
     envelope.smtp_utf8 = wanted.smtp_utf8
     envelope.require_tls = wanted.require_tls
     envelope.dsn = wanted.dsn
+    envelope.submitter = _submitter(wanted.args.get("AUTH"), trusted=session.user is not None)
     address = SMTPAddress(path.address, path.raw, wanted.args)
     refusal = machine.application.ask("on_mail_from", 550, "5.7.1", address)
     if refusal is not None:
@@ -79,6 +80,13 @@ def mail(machine: Machine, argument: str) -> Reply:
         return refusal.in_utf8() if wanted.smtp_utf8 else refusal
     envelope.mail_from = address
     return _SENDER_ACCEPTED
+
+
+def _submitter(auth: str | bool | None, *, trusted: bool) -> str | None:
+    """What AUTH= says, to a server that believes it only of whom it knows (RFC 4954, section 5)."""
+    if not isinstance(auth, str):
+        return None
+    return auth if trusted and auth != "<>" else ""
 
 
 def rcpt(machine: Machine, argument: str) -> Reply:

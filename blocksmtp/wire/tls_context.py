@@ -26,9 +26,8 @@ from OpenSSL import SSL, crypto
 
 from ..addresses import is_hostname
 from ..options import TLS_DEFAULTS, TLSOptions
-from ..session import TLSCipherInfo
 from .certificates import Identity, load_authorities, load_identity, self_signed
-from .ciphers import split_by_protocol, standard_name
+from .ciphers import split_by_protocol
 
 _VERSIONS = {
     "TLSv1": SSL.TLS1_VERSION,
@@ -159,14 +158,6 @@ def verification_error(connection: SSL.Connection) -> str | None:
         return None
     names = (name for name, code in vars(SSL.X509VerificationCodes).items() if code == number)
     return next(names, f"error {number}").removeprefix("ERR_").replace("_", " ").lower()
-
-
-def cipher_info(connection: SSL.Connection) -> TLSCipherInfo:
-    """The cipher that the handshake chose. Raises ValueError before the handshake."""
-    name = connection.get_cipher_name()
-    if name is None:
-        raise ValueError("there is no cipher before the handshake")
-    return TLSCipherInfo(name, standard_name(name), connection.get_protocol_version_name())
 
 
 # --- one connection ----------------------------------------------------------------------------

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from blocksmtp.protocol.sasl import cram_md5
+from blocksmtp import scram as verifiers
+from blocksmtp.protocol.sasl import cram_md5, scram
 from tests.dialogue_files import (
     CLEAR_WIRES,
     TLS_WIRES,
@@ -26,8 +27,11 @@ EVERY_CUT = 400
 
 @pytest.fixture(autouse=True)
 def constant_challenge(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let CRAM-MD5 challenge the same in every run, so that runs can be compared."""
-    monkeypatch.setattr(cram_md5, "os", SimpleNamespace(urandom=lambda size: bytes([42] * size)))
+    """Let challenges be the same in every run, so that runs can be compared."""
+    constant = SimpleNamespace(urandom=lambda size: bytes([42] * size))
+    monkeypatch.setattr(cram_md5, "os", constant)
+    monkeypatch.setattr(scram, "os", constant)
+    monkeypatch.setattr(verifiers, "os", constant)
     monkeypatch.setattr(cram_md5, "time", SimpleNamespace(time=lambda: 1_700_000_000.0))
 
 

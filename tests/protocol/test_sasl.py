@@ -17,7 +17,7 @@ from blocksmtp.auth import (
     XOAuth2Auth,
 )
 from blocksmtp.options import AUTH_METHODS
-from blocksmtp.protocol.sasl import MECHANISMS, Exchange, MechanismError
+from blocksmtp.protocol.sasl import MECHANISMS, Exchange, MechanismError, Surroundings
 
 ACCEPTED = AuthResponse("alice")
 REFUSED = AuthResponse()
@@ -25,7 +25,7 @@ REFUSED = AuthResponse()
 
 def begin(method: str, initial: bytes | None) -> tuple[Exchange, Any]:
     """The exchange, and the first that it yields."""
-    exchange = MECHANISMS[method](initial, "mx.example.org")
+    exchange = MECHANISMS[method](initial, Surroundings("mx.example.org"))
     return exchange, exchange.send(None)
 
 

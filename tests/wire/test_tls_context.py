@@ -22,8 +22,8 @@ from blocksmtp.options import TLSOptions
 from blocksmtp.session import TLSCipherInfo
 from blocksmtp.wire.tls_context import (
     SecureContexts,
-    cipher_info,
 )
+from blocksmtp.wire.tls_security import cipher_info
 from tests.certificates import Authority, Leaf
 
 from .handshakes import (

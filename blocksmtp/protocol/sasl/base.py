@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Generator
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-from ...auth import Auth
+from ...auth import Auth, AuthResponse
+from ...scram import ScramDecoys
 from ...text import has_control_characters
 
-Exchange = Generator["bytes | Auth", Any, None]
-Mechanism = Callable[["bytes | None", str], Exchange]
-"""Called with the initial response and the server's name."""
+
+class VerifierWanted(NamedTuple):
+    """Yielded for the ScramVerifier of a user; None comes back where there is none."""
+
+    username: str
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a mechanism may know beside the client's responses."""
+
+    server_name: str
+    channel_binding: bytes | None = None
+    """Those of type tls-exporter (RFC 9266); None without TLS, or where it cannot have them."""
+    binding_offered: bool = False
+    """Whether a mechanism that uses them is offered."""
+    client_certificate: Any = None
+    """The client's certificate, which TLS has verified; None where there is none."""
+    stores_verifiers: bool = False
+    """Whether the application answers to `VerifierWanted`."""
+    decoys: ScramDecoys = field(default_factory=ScramDecoys)
+
+
+Exchange = Generator["bytes | Auth | VerifierWanted", Any, None]
+Mechanism = Callable[["bytes | None", Surroundings], Exchange]
+"""Called with the initial response."""
+
+
+class CredentialsWrong(Exception):
+    """The mechanism itself has found that the client is not who it claims to be."""
 
 
 class MechanismError(Exception):
@@ -24,6 +54,13 @@ def decoded(octets: bytes) -> str:
     except UnicodeDecodeError:
         # Without the cause: it would hold the octets, a password among them.
         raise MechanismError("Error: Credentials must be UTF-8") from None
+
+
+def error_challenge(answer: AuthResponse) -> bytes | None:
+    """What a mechanism of OAuth tells of a refusal, None for nothing (RFC 7628, section 3.2.2)."""
+    if answer.user is not None or answer.data is None:
+        return None
+    return json.dumps(dict(answer.data)).encode()
 
 
 def user_name(octets: bytes) -> str:

@@ -7,17 +7,17 @@ import re
 import time
 
 from ...auth import CramMD5Auth
-from .base import Exchange, MechanismError, user_name
+from .base import Exchange, MechanismError, Surroundings, user_name
 
 _DIGEST = re.compile(rb"[0-9A-Fa-f]{32}")
 
 
-def exchange(initial: bytes | None, server_name: str) -> Exchange:
+def exchange(initial: bytes | None, surroundings: Surroundings) -> Exchange:
     """The server speaks first, so an initial response is an error (RFC 4954, section 4)."""
     if initial is not None:
         raise MechanismError("Error: CRAM-MD5 takes no initial response")
     number = int.from_bytes(os.urandom(8), "big")
-    challenge = f"<{number}.{int(time.time())}@{server_name}>"
+    challenge = f"<{number}.{int(time.time())}@{surroundings.server_name}>"
     response = yield challenge.encode()
     name, _, digest = response.rpartition(b" ")
     if _DIGEST.fullmatch(digest) is None:

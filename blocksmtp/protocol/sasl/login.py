@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ...auth import LoginAuth
-from .base import Exchange, decoded, user_name
+from .base import Exchange, Surroundings, decoded, user_name
 
 
-def exchange(initial: bytes | None, _server_name: str) -> Exchange:
+def exchange(initial: bytes | None, _surroundings: Surroundings) -> Exchange:
     """The name, then the password; the prompts are the ones that clients look for."""
     name = user_name((yield b"Username:") if initial is None else initial)
     password = yield b"Password:"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ...auth import PlainAuth
-from .base import Exchange, MechanismError, decoded, user_name
+from .base import Exchange, MechanismError, Surroundings, decoded, user_name
 
 
-def exchange(initial: bytes | None, _server_name: str) -> Exchange:
+def exchange(initial: bytes | None, _surroundings: Surroundings) -> Exchange:
     """message = [authzid] NUL authcid NUL passwd"""
     message = (yield b"") if initial is None else initial
     parts = message.split(b"\0")

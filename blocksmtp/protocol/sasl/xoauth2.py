@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 from ...auth import XOAuth2Auth
-from .base import Exchange, MechanismError, user_name
+from .base import Exchange, MechanismError, Surroundings, error_challenge, user_name
 
 _RESPONSE = re.compile(rb"user=([^\x01]*)\x01auth=Bearer ([!-~]+)\x01\x01", re.IGNORECASE)
 
 
-def exchange(initial: bytes | None, _server_name: str) -> Exchange:
+def exchange(initial: bytes | None, _surroundings: Surroundings) -> Exchange:
     """On refusal the client may get a challenge that tells why, to which it answers emptily."""
     match = _RESPONSE.fullmatch((yield b"") if initial is None else initial)
     if match is None:
@@ -21,5 +20,6 @@ def exchange(initial: bytes | None, _server_name: str) -> Exchange:
         username=user_name(match[1]),
         access_token=match[2].decode("ascii"),
     )
-    if answer.user is None and answer.data is not None:
-        yield json.dumps(dict(answer.data)).encode()
+    challenge = error_challenge(answer)
+    if challenge is not None:
+        yield challenge
