@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import resolver
 from .addresses import is_hostname, is_trusted, normalise_address
-from .dialogue import Dialogue
+from .dialogue import Dialogue, MessageWatch
 from .errors import (
     ClientGone,
     ClientTooSlow,
@@ -30,7 +30,7 @@ from .protocol.application import Application, Defect
 from .protocol.machine import Machine
 from .protocol.replies import Next, Reply, closing
 from .protocol.security import Security
-from .session import ConnectionInfo, SMTPSession
+from .session import ConnectionInfo, MessageInfo, SMTPEnvelope, SMTPSession
 from .text import printable
 from .wire import proxy_protocol
 from .wire.transport import PlainTransport
@@ -68,6 +68,26 @@ def _connected(host: Host, session: SMTPSession, logger: SessionLogger) -> None:
     )
 
 
+class _MessageEvents(MessageWatch):
+    """Tells the listeners of "message" what became of a session's messages."""
+
+    def __init__(self, host: Host, session_id: str, logger: SessionLogger) -> None:
+        self._host = host
+        self._session_id = session_id
+        self._logger = logger
+
+    @property
+    def wanted(self) -> bool:
+        """See MessageWatch."""
+        return self._host.events.has("message")
+
+    def tell(self, envelope: SMTPEnvelope, codes: tuple[int, ...], *, written: bool) -> None:
+        """See MessageWatch."""
+        accepted = any(code < 400 for code in codes)
+        info = MessageInfo(self._session_id, envelope, accepted, codes, written)
+        self._host.emit("message", info, logger=self._logger)
+
+
 class Connection:
     """A client's connection."""
 
@@ -90,7 +110,8 @@ class Connection:
         self._plain = PlainTransport(sock)
         self._tls_connection: object = None
         self._security: Security | None = None
-        self._dialogue = Dialogue(self._plain, self._options, logger)
+        watch = _MessageEvents(host, self.session.id, logger)
+        self._dialogue = Dialogue(self._plain, self._options, logger, watch)
         self._application = Application(
             host.callbacks,
             self.session,

@@ -7,7 +7,7 @@ Replies are gathered, and sent just before the next read that may have to wait: 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from .errors import MessageAborted
@@ -22,17 +22,37 @@ from .wire.writer import Writer
 if TYPE_CHECKING:
     from .options import Options
     from .protocol.machine import Machine
+    from .session import SMTPEnvelope
     from .wire.transport import Transport
 
 # For the last reply to a client that may have stopped reading long ago.
 _GOODBYE_SECONDS = 1.0
 
 
+class MessageWatch:
+    """Is told what becomes of messages; here it does not want to know."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it wants to."""
+        return False
+
+    def tell(self, envelope: SMTPEnvelope, codes: tuple[int, ...], *, written: bool) -> None:
+        """A message has these replies, which have been `written`, or could not be."""
+
+
 class Dialogue:
     """The conversation with one client, over one transport after the other."""
 
-    def __init__(self, transport: Transport, options: Options, logger: SessionLogger) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        options: Options,
+        logger: SessionLogger,
+        watch: MessageWatch | None = None,
+    ) -> None:
         self._options = options
+        self._watch = watch or MessageWatch()
         self._enhanced = not options.hide_enhanced_status_codes
         self._logger = logger
         # Asked before the log's lines are made, each of which costs more than the reply itself.
@@ -125,6 +145,7 @@ class Dialogue:
     def _receive_message(self, machine: Machine, reply: Reply) -> bool:
         """Receive the message that `reply` lets come, and answer; whether the dialogue goes on."""
         body = self._body(machine, reply)
+        envelope = machine.session.envelope
         replies = machine.receive(body)
         if self._logs(logging.INFO):
             self._logger.info(
@@ -132,18 +153,32 @@ class Dialogue:
                 body.stream.byte_length,
                 body.failure or ", ".join(str(reply.code) for reply in replies),
             )
-        if isinstance(body.failure, ConnectionError):
-            if isinstance(body.failure, MessageAborted):
-                return True
-            raise body.failure
-        going_on = True
+        lost = body.failure if isinstance(body.failure, ConnectionError) else None
+        if self._watch.wanted:
+            self._answer_watched(envelope, replies)
+        else:
+            self._answer(replies)
+        if lost is not None and not isinstance(lost, MessageAborted):
+            raise lost
+        return not any(reply.then is Next.CLOSE for reply in replies)
+
+    def _answer(self, replies: Sequence[Reply]) -> None:
         for reply in replies:
             if reply.code < 400:
                 self._patience.renew()
-            elif reply.then is Next.CLOSE:
-                going_on = False
             self.write(reply)
-        return going_on
+
+    def _answer_watched(self, envelope: SMTPEnvelope, replies: Sequence[Reply]) -> None:
+        """Answer at once, so that there is something to tell."""
+        written = False
+        try:
+            self._answer(replies)
+            if replies:
+                self.flush()
+                written = True
+        finally:
+            codes = tuple(reply.code for reply in replies)
+            self._watch.tell(envelope, codes, written=written)
 
     def _body(self, machine: Machine, reply: Reply) -> MessageBody:
         options = self._options

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-EVENTS = ("listening", "connect", "error", "close")
+EVENTS = ("listening", "connect", "message", "error", "close")
 
 Listener = Callable[..., Any]
 
@@ -35,6 +35,10 @@ class Events:
         with self._lock:
             kept = [entry for entry in self._listeners[event] if entry[0] != listener]
             self._listeners[event] = kept
+
+    def has(self, event: str) -> bool:
+        """Whether anybody listens to `event`."""
+        return bool(self._listeners[event])
 
     def emit(self, event: str, *arguments: Any) -> list[BaseException]:
         """Call the listeners of `event`, in the order they came, each whatever the others do.

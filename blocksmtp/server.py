@@ -346,7 +346,8 @@ class SMTPServer:
     def on(self, event: str, listener: Callable[..., Any]) -> Callable[..., Any]:
         """Call `listener` at each `event`, in the thread where it happens; returns it.
 
-        It gets nothing at "listening" and "close", a `ConnectionInfo` at "connect", and at "error"
+        It gets nothing at "listening" and "close", a `ConnectionInfo` at "connect", a `MessageInfo`
+        at "message", once it has been answered or broken off, and at "error"
         the exception: what an application's callback raised, or what failed in the server itself.
         Raises ValueError for another event, TypeError for a listener that cannot be called.
         """

@@ -94,6 +94,25 @@ class ConnectionInfo:
     client_hostname: str
 
 
+@dataclass(frozen=True)
+class MessageInfo:
+    """What became of a message: what the event "message" hands to its listeners.
+
+    A client that did not learn that its message was accepted sends it again (RFC 5321, section
+    4.5.4.1; RFC 1047). Where `accepted` holds and `reply_written` does not, that is to be expected.
+    """
+
+    id: str
+    """The session's."""
+    envelope: SMTPEnvelope
+    accepted: bool
+    """Whether the reply accepts it; in LMTP, for one recipient at least."""
+    reply_codes: tuple[int, ...]
+    """One, in LMTP one a recipient; none where the connection or the client broke it off."""
+    reply_written: bool
+    """Whether all of the reply was handed to the operating system; more a server cannot know."""
+
+
 @dataclass(eq=False)
 class SMTPSession:
     """The state of one connection. Every callback of the connection gets the same object."""

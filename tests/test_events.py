@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from blocksmtp import ConnectionInfo, SMTPError, SMTPServer, SMTPSession
+from blocksmtp import (
+    ConnectionInfo,
+    DataStream,
+    MessageInfo,
+    SMTPError,
+    SMTPServer,
+    SMTPSession,
+)
 from blocksmtp.events import EVENTS, Events
-from tests.client import TIMEOUT, connect, serving, trusting, wait_until_idle
+from tests.client import TIMEOUT, Client, connect, serving, trusting, wait_until_idle
 
 # --- the register ------------------------------------------------------------------------------
 
@@ -116,7 +125,7 @@ def test_one_that_raises_does_not_keep_the_others_from_it() -> None:
 @pytest.mark.parametrize("method", ["on", "once", "off"])
 @pytest.mark.parametrize("event", ["data", "Close", "", "connection"])
 def test_an_unknown_event(method: str, event: str) -> None:
-    with pytest.raises(ValueError, match="known are listening, connect, error, close"):
+    with pytest.raises(ValueError, match="known are listening, connect, message, error, close"):
         getattr(SMTPServer(), method)(event, print)
 
 
@@ -372,3 +381,151 @@ def test_a_listener_that_raises_is_logged_and_harms_nothing(
     assert record.levelno == logging.ERROR
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], LookupError)
+
+
+# --- message -----------------------------------------------------------------------------------
+
+both_kinds = pytest.mark.parametrize("secure", [False, True], ids=["clear", "TLS"])
+
+
+@contextlib.contextmanager
+def watched(**options: Any) -> Iterator[tuple[Client, list[MessageInfo]]]:
+    """A client that has said hello, and what the listeners of "message" are told."""
+    seen: list[MessageInfo] = []
+    with serving(**options) as server:
+        server.on("message", seen.append)
+        tls = trusting() if options.get("secure") else None
+        with connect(server, tls=tls) as client:
+            client.hello("LHLO client.example" if options.get("lmtp") else "EHLO client.example")
+            yield client, seen
+
+
+@both_kinds
+def test_a_message_that_was_accepted_and_said_so(secure: bool) -> None:
+    sessions: list[SMTPSession] = []
+    envelopes: list[object] = []
+
+    def on_data(stream: DataStream, session: SMTPSession) -> None:
+        sessions.append(session)
+        envelopes.append(session.envelope)
+
+    with watched(on_data=on_data, secure=secure) as (client, seen):
+        for number in (1, 2):
+            client.envelope()
+            assert client.message().code == 250
+            client.expect(250, "NOOP")
+            assert len(seen) == number
+    for info, session, envelope in zip(seen, sessions, envelopes, strict=True):
+        assert (info.id, info.accepted) == (session.id, True)
+        assert (info.reply_codes, info.reply_written) == ((250,), True)
+        assert info.envelope is envelope
+        assert [str(address) for address in info.envelope.rcpt_to] == ["b@server.example"]
+    assert seen[0].envelope is not seen[1].envelope
+
+
+def test_a_message_is_told_of_only_after_its_reply() -> None:
+    told = threading.Event()
+    with serving() as server:
+        server.on("message", lambda info: told.wait(TIMEOUT))
+        with connect(server) as client:
+            client.hello()
+            client.envelope()
+            client.expect(354, "DATA")
+            # Whatever follows in the same write waits; the reply does not.
+            client.send(".\r\nNOOP\r\n")
+            assert client.reply().code == 250
+            told.set()
+            assert client.reply().code == 250
+
+
+def test_a_message_that_was_refused() -> None:
+    def on_data(stream: DataStream, session: SMTPSession) -> None:
+        raise SMTPError("no", 554)
+
+    with watched(on_data=on_data) as (client, seen):
+        client.envelope()
+        assert client.message().code == 554
+        client.envelope()
+        client.send("BDAT 3\r\none")
+        assert client.reply().code == 554
+        client.expect(250, "NOOP")
+    assert [(info.accepted, info.reply_codes, info.reply_written) for info in seen] == [
+        (False, (554,), True)
+    ] * 2
+
+
+def test_a_message_of_lmtp() -> None:
+    def on_data(stream: DataStream, session: SMTPSession) -> list[Any]:
+        return [SMTPError("no", 550), None]
+
+    with watched(on_data=on_data, lmtp=True) as (client, seen):
+        client.envelope("a@client.example", "b@server.example", "c@server.example")
+        assert client.message().code == 550
+        assert client.reply().code == 250
+        client.expect(250, "NOOP")
+    [info] = seen
+    assert (info.accepted, info.reply_codes, info.reply_written) == (True, (550, 250), True)
+
+
+@both_kinds
+def test_a_message_that_was_broken_off(secure: bool) -> None:
+    closed = threading.Event()
+    with watched(secure=secure, on_close=lambda session: closed.set()) as (client, seen):
+        client.envelope()
+        client.expect(354, "DATA")
+        client.send("half a mess")
+        client.close()
+        assert closed.wait(TIMEOUT)
+    [info] = seen
+    assert (info.accepted, info.reply_codes, info.reply_written) == (False, (), False)
+
+
+def test_a_message_that_was_given_up() -> None:
+    with watched() as (client, seen):
+        client.envelope()
+        client.send("BDAT 3\r\none")
+        assert client.reply().code == 250
+        client.expect(250, "RSET")
+        client.expect(250, "NOOP")
+    [info] = seen
+    assert (info.accepted, info.reply_codes, info.reply_written) == (False, (), False)
+    assert [str(address) for address in info.envelope.rcpt_to] == ["b@server.example"]
+
+
+@both_kinds
+def test_a_message_whose_reply_could_not_be_written(secure: bool) -> None:
+    """The client has gone before the callback says yes: it will send the message again."""
+    reading, gone = threading.Event(), threading.Event()
+
+    def on_data(stream: DataStream, session: SMTPSession) -> None:
+        stream.read()
+        reading.set()
+        assert gone.wait(TIMEOUT)
+
+    closed = threading.Event()
+    with watched(on_data=on_data, secure=secure, on_close=lambda session: closed.set()) as (
+        client,
+        seen,
+    ):
+        client.envelope()
+        client.expect(354, "DATA")
+        client.send("all of it\r\n.\r\n")
+        assert reading.wait(TIMEOUT)
+        client.reset()
+        gone.set()
+        assert closed.wait(TIMEOUT)
+    [info] = seen
+    assert (info.accepted, info.reply_codes, info.reply_written) == (True, (250,), False)
+
+
+def test_a_listener_of_message_that_fails_harms_nothing() -> None:
+    def fail(info: MessageInfo) -> None:
+        raise RuntimeError("a listener")
+
+    with serving() as server:
+        server.on("message", fail)
+        with connect(server) as client:
+            client.hello()
+            client.envelope()
+            assert client.message().code == 250
+            client.expect(250, "NOOP")
