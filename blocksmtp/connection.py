@@ -269,10 +269,15 @@ class Connection:
         if session.remote_address and self._options.disable_reverse_lookup:
             session.client_hostname = f"[{session.remote_address}]"
             return
-        session.client_hostname = resolver.client_hostname(
-            session.remote_address,
-            self._host.resolver,
-            lambda error: self._logger.warning("resolver failed: %s", printable(repr(error))),
+
+        def report(error: Exception) -> None:
+            self._logger.warning("resolver failed: %s", printable(repr(error)))
+
+        started = time.monotonic()
+        ip, names = session.remote_address, self._host.resolver
+        session.client_hostname = resolver.client_hostname(ip, names, report)
+        session.client_hostname_verified = resolver.is_verified(
+            ip, session.client_hostname, names, started, report
         )
 
     def _talks_too_soon(self) -> bool:

@@ -11,6 +11,7 @@ import inspect
 import ipaddress
 import logging
 import os
+import re
 import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -42,6 +43,17 @@ COMMANDS = (
     *("HELO", "EHLO", "LHLO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "QUIT", "VRFY", "HELP"),
     *("BDAT", "STARTTLS", "AUTH", "XCLIENT", "XFORWARD"),
 )
+
+# Keywords of EHLO that are the server's own.
+EXTENSIONS = (
+    *("STARTTLS", "PIPELINING", "8BITMIME", "CHUNKING", "BINARYMIME", "SMTPUTF8", "LIMITS"),
+    *("ENHANCEDSTATUSCODES", "DSN", "REQUIRETLS", "AUTH", "XCLIENT", "XFORWARD", "SIZE"),
+)
+
+# ehlo-keyword = (ALPHA / DIGIT) *(ALPHA / DIGIT / "-")                 (RFC 5321, 4.1.1.1)
+# ehlo-param   = 1*(%d33-126)
+_KEYWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
+_PARAMETERS = re.compile(r"(?:[!-~]+(?: [!-~]+)*)?")
 
 TLS_VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 
@@ -130,6 +142,27 @@ def _names(known: Sequence[str]) -> Check:
         return tuple(chosen)
 
     return check
+
+
+def _extra_extensions(name: str, value: Any) -> dict[str, str]:
+    if value is None:
+        return {}
+    _of_type(name, value, Mapping, "a mapping from EHLO keyword to parameters")
+    extensions: dict[str, str] = {}
+    for keyword, parameters in value.items():
+        _of_type(f"each keyword of {name}", keyword, str, "str")
+        _of_type(f"{name}[{keyword!r}]", parameters, str, "str")
+        upper = keyword.upper()
+        if _KEYWORD.fullmatch(keyword) is None:
+            raise ValueError(f"{name}: {keyword!r} is no keyword of EHLO")
+        if upper in EXTENSIONS or upper in COMMANDS:
+            raise ValueError(f"{name}: {upper} is offered by the server itself, or not at all")
+        if upper in extensions:
+            raise ValueError(f"{name}: {upper} is given twice")
+        if _PARAMETERS.fullmatch(parameters) is None or len(keyword + parameters) > 500:
+            raise ValueError(f"{name}[{keyword!r}] must be words in ASCII, on one line")
+        extensions[upper] = parameters
+    return extensions
 
 
 def _one_of(known: Sequence[str]) -> Check:
@@ -321,6 +354,8 @@ class Options(TLSOptions):
     hide_chunking: bool = _option(None, False, _flag)
     hide_dsn: bool = _option("hideDSN", True, _flag)
     hide_requiretls: bool = _option("hideREQUIRETLS", True, _flag)
+    hide_limits: bool = _option(None, False, _flag)
+    extra_extensions: dict[str, str] = _option(None, None, _extra_extensions)
     disabled_commands: tuple[str, ...] = _option("disabledCommands", (), _names(COMMANDS))
 
     # Limits
@@ -329,6 +364,7 @@ class Options(TLSOptions):
     max_clients_per_address: int | None = _option(None, None, _whole_number(1, unlimited=True))
     max_auth_failures: int | None = _option(None, 3, _whole_number(1, unlimited=True))
     max_recipients: int = _option(None, 1000, _whole_number(1))
+    max_messages: int | None = _option(None, None, _whole_number(1, unlimited=True))
     max_command_length: int = _option(None, 4096, _whole_number(1))
     max_allowed_unauthenticated_commands: int | None = _option(
         "maxAllowedUnauthenticatedCommands",
@@ -370,6 +406,8 @@ class Options(TLSOptions):
     on_rcpt_to: Callable[..., Any] | None = _option("onRcptTo", None, callback)
     on_data: Callable[..., Any] | None = _option("onData", None, callback)
     on_close: Callable[..., Any] | None = _option("onClose", None, callback)
+    on_vrfy: Callable[..., Any] | None = _option(None, None, callback)
+    on_rset: Callable[..., Any] | None = _option(None, None, callback)
 
 
 CALLBACKS = tuple(

@@ -1,4 +1,4 @@
-"""The client's host name by reverse lookup."""
+"""The client's host name by reverse lookup, and whether it leads back to the client."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ class Resolver(Protocol):
         """Return the host names of the address `ip`, the best first."""
         ...
 
+    # And may have: def forward(self, name: str) -> Iterable[str], the addresses of a host name.
+
 
 def client_hostname(ip: str, resolver: Resolver, report: Callable[[Exception], None]) -> str:
     """The host name of the client at `ip`; "[ip]" where there is none.
@@ -48,12 +50,46 @@ def client_hostname(ip: str, resolver: Resolver, report: Callable[[Exception], N
     return f"[{ip}]"
 
 
+def is_verified(
+    ip: str, hostname: str, resolver: Any, since: float, report: Callable[[Exception], None]
+) -> bool:
+    """Whether `hostname`, which was found for the client at `ip`, has that address in turn.
+
+    Anybody can give their own addresses names of others, but not the others' names addresses. It
+    has what is left of the time limit of a lookup that began at `since`, by the monotonic clock. A
+    custom resolver without a method `forward(name)` verifies nothing.
+    """
+    if not ip or hostname.startswith("["):
+        return False
+    try:
+        if isinstance(resolver, ReverseResolver):
+            found = resolver.forward(hostname, ip, since)
+        else:
+            forward = getattr(resolver, "forward", None)
+            found = () if forward is None else forward(hostname)
+        wanted = normalise_address(ip)
+        addresses = [found] if isinstance(found, str) else list(found or ())
+        return any(isinstance(each, str) and _normalised(each) == wanted for each in addresses)
+    except Exception as error:  # noqa: BLE001 - what a custom resolver raises is its own
+        report(error)
+        return False
+
+
+def _normalised(address: str) -> str | None:
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        return None
+    return normalise_address(address)
+
+
 class ReverseResolver:
     """Looks up names in the DNS (PTR records: RFC 1035, section 3.5; RFC 3596, section 2.5).
 
-    `lifetime` is how many seconds a lookup may take, repeated queries, other servers and TCP
-    included. `nameservers` are the addresses of the servers to ask at `port`; None asks those of
-    the system, whose configuration is read once, at the first lookup.
+    `lifetime` is how many seconds a lookup may take, repeated queries, other servers, TCP and the
+    way back from the name to the address included. `nameservers` are the addresses of the servers
+    to ask at `port`; None asks those of the system, whose configuration is read once, at the first
+    lookup.
     """
 
     def __init__(
@@ -80,8 +116,20 @@ class ReverseResolver:
         if address.is_loopback:
             return ["localhost"]
         deadline = time.monotonic() + self._lifetime
-        response = self._ask(address.reverse_pointer + ".", deadline)
-        return [] if response is None else _names(response)
+        response = self._ask(address.reverse_pointer + ".", "PTR", deadline)
+        return [] if response is None else _records(response)
+
+    def forward(self, name: str, ip: str, since: float) -> Sequence[str]:
+        """The addresses of the host `name` that are of the family of `ip`; empty without one.
+
+        The lookup began at `since`. "localhost" is every loopback address, without a query.
+        """
+        address = ipaddress.ip_address(normalise_address(ip))
+        if address.is_loopback:
+            return [ip] if name == "localhost" else []
+        kind = "AAAA" if address.version == 6 else "A"
+        response = self._ask(name + ".", kind, since + self._lifetime)
+        return [] if response is None else _records(response)
 
     def _servers(self) -> tuple[str, ...]:
         with self._lock:
@@ -89,8 +137,8 @@ class ReverseResolver:
                 self._nameservers = _system_nameservers()
             return self._nameservers
 
-    def _ask(self, name: str, deadline: float) -> dns.message.QueryMessage | None:
-        """The first useful response to a query for the PTR records of `name`.
+    def _ask(self, name: str, kind: str, deadline: float) -> dns.message.QueryMessage | None:
+        """The first useful response to a query for the records of this kind that `name` has.
 
         The loop is our own because `dns.resolver` may sleep past its lifetime between two rounds.
         """
@@ -104,8 +152,10 @@ class ReverseResolver:
         for number, server in enumerate(attempts):
             now = time.monotonic()
             share = (deadline - now) / (len(attempts) - number)
-            query = dns.message.make_query(name, "PTR")
+            if share <= 0:
+                return None
             try:
+                query = dns.message.make_query(name, kind)
                 response = _exchange(query, server, self._port, now + share, deadline)
             except (dns.exception.DNSException, OSError, EOFError):
                 continue
@@ -166,7 +216,7 @@ def _response_to(query: dns.message.QueryMessage, wire: bytes) -> dns.message.Me
     return response if query.is_response(response) else None
 
 
-def _names(response: dns.message.QueryMessage) -> list[str]:
+def _records(response: dns.message.QueryMessage) -> list[str]:
     import dns.exception
 
     try:

@@ -49,6 +49,11 @@ class SMTPServer:
     """`on_data(stream, session)`: a message; may return the text of the reply. Raise: 450."""
     on_close: Callable[..., Any] | None = None
     """`on_close(session)`: the connection has ended. Once for each `on_connect`."""
+    on_vrfy: Callable[..., Any] | None = None
+    """`on_vrfy(address, session)`: VRFY; may return the text of the reply. Raise to refuse: 550.
+    Without it the answer is neither yes nor no."""
+    on_rset: Callable[..., Any] | None = None
+    """`on_rset(session)`: RSET, before the envelope is forgotten. It cannot be refused."""
     scram_verifier: Callable[..., Any] | None = None
     """`scram_verifier(username, session)`: a stored `ScramVerifier`, None for an unknown user."""
     callback_context: Callable[[SMTPSession], AbstractContextManager[Any]] | None = None

@@ -141,6 +141,9 @@ class SMTPSession:
     client_hostname: str = ""
     """The client's name by reverse lookup, "[address]" where there is none."""
 
+    client_hostname_verified: bool = False
+    """Whether that name has the client's address in turn: then it is not just anybody's word."""
+
     host_name_appears_as: str | None = None
     """The name that the client gave in HELO, EHLO or LHLO; None before it and after STARTTLS."""
     opening_command: str | None = None

@@ -32,6 +32,10 @@ def _refusing(message: str, code: int | None = None, enhanced: str | None = None
     return refuse
 
 
+def _accept(*_arguments: object) -> None:
+    pass
+
+
 def fail(*_arguments: object) -> None:
     raise RuntimeError("the secret detail")
 
@@ -234,6 +238,8 @@ CALLBACKS: Mapping[str, Callback | None] = {
     "whoever_is_verified": whoever_is_verified,
     "verifiers": verifiers,
     "bare_text": bare_text,
+    "accept": _accept,
+    "whois": lambda address, _session: f"Bob <{address.address}>",
     "user_zero": user_zero,
     "bare_zero": bare_zero,
     "data_that_is_no_json": data_that_is_no_json,
@@ -278,6 +284,8 @@ class RecordedApplication:
             raise ValueError(f"no callbacks: {', '.join(chosen)}")
         self.callback_context = given["callback_context"]
         self.scram_verifier = given["scram_verifier"]
+        self.on_vrfy = self._recorded("on_vrfy", given["on_vrfy"], _described_address)
+        self.on_rset = given["on_rset"] and self._recorded_rset(given["on_rset"])
         self.on_secure = given["on_secure"]
         self.on_auth = self._recorded("on_auth", given["on_auth"], _described_auth)
         self.on_mail_from = self._recorded(
@@ -301,6 +309,14 @@ class RecordedApplication:
             return callback(session)
 
         return count
+
+    def _recorded_rset(self, callback: Callback) -> Callback:
+        def record(session: SMTPSession) -> Any:
+            recipients = [str(address) for address in session.envelope.rcpt_to]
+            self.calls.append(f"on_rset {recipients}")
+            return callback(session)
+
+        return record
 
     def defect(self, error: BaseException, where: str = "") -> None:
         """Told of defects, by the machine or as a listener of "error"."""
@@ -329,12 +345,8 @@ class RecordedApplication:
 
 _NAMES = (
     *("on_connect", "on_secure", "on_auth", "on_mail_from", "on_rcpt_to", "on_data", "on_close"),
-    *("scram_verifier", "callback_context"),
+    *("on_vrfy", "on_rset", "scram_verifier", "callback_context"),
 )
-
-
-def _accept(*_arguments: object) -> None:
-    pass
 
 
 def _described_auth(auth: Auth, _session: SMTPSession) -> str:

@@ -216,6 +216,52 @@ def test_scram_verifier() -> None:
     assert asked == ["alice"]
 
 
+def test_hide_limits() -> None:
+    with dialogue(hide_limits=False, max_recipients=5) as client:
+        assert "LIMITS RCPTMAX=5" in extensions(client)
+    # The grammar knows no more than six digits (RFC 9422, section 3).
+    for options in ({"hide_limits": True}, {"max_recipients": 1_000_000}):
+        with dialogue(**options) as client:
+            assert not [line for line in extensions(client) if line.startswith("LIMITS")]
+
+
+def test_max_messages() -> None:
+    with dialogue(max_messages=1) as client:
+        assert "LIMITS MAILMAX=1 RCPTMAX=1000" in extensions(client)
+        client.envelope()
+        client.message()
+        client.expect(421, "MAIL FROM:<a@client.example>")
+        assert client.rest() == b""
+
+
+def test_extra_extensions() -> None:
+    seen: list[dict[str, str | bool]] = []
+    with dialogue(
+        extra_extensions={"deliverby": "240"},
+        on_mail_from=lambda address, session: seen.append(address.args),
+    ) as client:
+        assert "DELIVERBY 240" in extensions(client)
+        client.expect(250, "MAIL FROM:<a@client.example> BY=120;R")
+    assert seen == [{"BY": "120;R"}]
+
+
+def test_on_vrfy() -> None:
+    with dialogue(on_vrfy=lambda address, session: f"{address}, our own") as client:
+        assert client.command("VRFY bob") == "250 2.1.5 bob, our own"
+
+
+def test_on_rset() -> None:
+    seen: list[list[str]] = []
+
+    def on_rset(session: SMTPSession) -> None:
+        seen.append([str(address) for address in session.envelope.rcpt_to])
+
+    with dialogue(on_rset=on_rset) as client:
+        client.envelope()
+        client.expect(250, "RSET")
+    assert seen == [["b@server.example"]]
+
+
 def test_hide_chunking() -> None:
     test_hidden_extensions("hide_chunking", "CHUNKING")
     test_hidden_extensions("hide_chunking", "BINARYMIME")
@@ -369,6 +415,21 @@ class Names:
         if self.error is not None:
             raise self.error
         return self.names
+
+
+def test_a_name_that_leads_back_is_verified() -> None:
+    class BothWays(Names):
+        def forward(self, name: str) -> list[str]:
+            self.asked.append(name)
+            return ["127.0.0.1"]
+
+    for names, verified in ((BothWays("client.example"), True), (Names("client.example"), False)):
+        with (
+            serving(resolver=names, disable_reverse_lookup=False) as server,
+            connect(server) as client,
+        ):
+            client.hello()
+            assert server.connections[0].client_hostname_verified is verified
 
 
 def test_resolver() -> None:
@@ -771,6 +832,11 @@ EFFECTS: dict[str, Callable[..., None]] = {
     "hide_smtputf8": test_hide_smtputf8,
     "hide_enhanced_status_codes": test_hide_enhanced_status_codes,
     "hide_chunking": test_hide_chunking,
+    "on_vrfy": test_on_vrfy,
+    "on_rset": test_on_rset,
+    "hide_limits": test_hide_limits,
+    "extra_extensions": test_extra_extensions,
+    "max_messages": test_max_messages,
     "scram_verifier": test_scram_verifier,
     "hide_dsn": test_hide_dsn,
     "hide_requiretls": test_hide_requiretls,

@@ -60,6 +60,8 @@ OPTIONS: dict[str, tuple[str | None, Any, Any]] = {
     "hide_smtputf8": ("hideSMTPUTF8", True, True),
     "hide_enhanced_status_codes": ("hideENHANCEDSTATUSCODES", True, True),
     "hide_chunking": (None, True, True),
+    "hide_limits": (None, True, True),
+    "extra_extensions": (None, {"x-one": "two"}, {"X-ONE": "two"}),
     "hide_dsn": ("hideDSN", False, False),
     "hide_requiretls": ("hideREQUIRETLS", False, False),
     "disabled_commands": ("disabledCommands", {"auth"}, ("AUTH",)),
@@ -68,6 +70,7 @@ OPTIONS: dict[str, tuple[str | None, Any, Any]] = {
     "max_clients_per_address": (None, 1, 1),
     "max_auth_failures": (None, None, None),
     "max_recipients": (None, 1, 1),
+    "max_messages": (None, 1, 1),
     "max_command_length": (None, 512, 512),
     "max_allowed_unauthenticated_commands": ("maxAllowedUnauthenticatedCommands", False, None),
     "max_bad_commands": (None, None, None),
@@ -99,6 +102,8 @@ OPTIONS: dict[str, tuple[str | None, Any, Any]] = {
     "on_rcpt_to": ("onRcptTo", plain, plain),
     "on_data": ("onData", plain, plain),
     "on_close": ("onClose", plain, plain),
+    "on_vrfy": (None, plain, plain),
+    "on_rset": (None, plain, plain),
 }
 TLS_OPTIONS: dict[str, tuple[str | None, Any, Any]] = {
     "key": ("key", "key.pem", "key.pem"),
@@ -211,7 +216,7 @@ FLAGS.remove("max_allowed_unauthenticated_commands")
 TEXTS = ["name", "banner", "helo_response", "auth_required_message", "ciphers"]
 UNLIMITED = [
     *("size", "max_clients", "max_clients_per_address", "max_auth_failures", "max_bad_commands"),
-    "max_allowed_unauthenticated_commands",
+    *("max_allowed_unauthenticated_commands", "max_messages"),
 ]
 NUMBERS = [*UNLIMITED, "max_recipients", "max_command_length", "data_min_rate"]
 TIMES = [
@@ -248,6 +253,7 @@ WRONG_TYPES: list[tuple[str, Any]] = [
         ("sni_options", value)
         for value in _any([], "a.example", True, {1: {}}, {"a.example": "cert"})
     ),
+    *(("extra_extensions", value) for value in _any("X", [], {5: ""}, {"X": None})),
     ("sni_options", {"a.example": None}),
     ("sni_options", {"a.example": {"cert": 5}}),
     ("sni_options", {"a.example": {"certs": "x"}}),
@@ -606,3 +612,38 @@ def test_an_unknown_option_of_an_update_names_one_that_an_update_takes(
 ) -> None:
     with pytest.raises(TypeError, match=r"did you mean '(cert|ca)'"):
         SMTPServer().update_secure_context(**update)
+
+
+# --- extra_extensions --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        ("X-ONE", TypeError),
+        ([("X-ONE", "")], TypeError),
+        ({5: ""}, TypeError),
+        ({"X-ONE": None}, TypeError),
+        ({"": ""}, ValueError),
+        ({"-X": ""}, ValueError),
+        ({"X ONE": ""}, ValueError),
+        ({"X-ONE\r\n250 X": ""}, ValueError),
+        ({"X-\u00d6": ""}, ValueError),
+        ({"X-ONE": "a\r\n250 b"}, ValueError),
+        ({"X-ONE": "a\tb"}, ValueError),
+        ({"X-ONE": " a"}, ValueError),
+        ({"X-ONE": "\u00f6"}, ValueError),
+        ({"X-ONE": "a" * 500}, ValueError),
+        ({"X-ONE": "", "x-one": ""}, ValueError),
+        *(({name: ""}, ValueError) for name in ("size", "STARTTLS", "CHUNKING", "LIMITS", "HELP")),
+    ],
+    ids=str,
+)
+def test_extensions_that_are_none(value: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="extra_extensions"):
+        SMTPServer(extra_extensions=value)
+
+
+def test_no_extensions_are_extra_by_default() -> None:
+    assert SMTPServer().options.extra_extensions == {}
+    assert SMTPServer(extra_extensions=None).options.extra_extensions == {}

@@ -15,13 +15,14 @@ import dns.flags
 import dns.message
 import dns.name
 import dns.rcode
+import dns.rdatatype
 import dns.resolver
 import dns.rrset
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blocksmtp.resolver import ReverseResolver, client_hostname
+from blocksmtp.resolver import ReverseResolver, client_hostname, is_verified
 
 LIFETIME = 0.2  # for lookups that are to use it up
 
@@ -612,3 +613,122 @@ def test_the_default_takes_its_time_limit_from_the_contract() -> None:
         resolver = ReverseResolver(nameservers=["127.0.0.1"], port=server.port)
         assert client_hostname("192.0.2.7", resolver, unexpected) == "[192.0.2.7]"
     assert 1.5 <= time.monotonic() - began < 4
+
+
+# --- whether the name leads back ---------------------------------------------------------------
+
+
+def forwards(**addresses: Sequence[str]) -> Answer:
+    """A name server whose hosts have these addresses, by their first label."""
+
+    def answer(query: dns.message.Message) -> Sequence[bytes]:
+        question = query.question[0]
+        label = str(question.name).split(".")[0]
+        kind = dns.rdatatype.to_text(question.rdtype)
+        return [response_to(query, *(f"{kind} {each}" for each in addresses.get(label, ())))]
+
+    return answer
+
+
+def verified(ip: str, hostname: str, resolver: Any, *, elapsed: float = 0.0) -> bool:
+    return is_verified(ip, hostname, resolver, time.monotonic() - elapsed, unexpected)
+
+
+@pytest.mark.parametrize(
+    ("ip", "addresses", "expected"),
+    [
+        ("192.0.2.7", ["192.0.2.7"], True),
+        ("192.0.2.7", ["192.0.2.8", "192.0.2.7"], True),
+        ("::ffff:192.0.2.7", ["192.0.2.7"], True),
+        ("192.0.2.7", ["192.0.2.8"], False),
+        ("192.0.2.7", [], False),
+        ("2001:db8::7", ["2001:0db8:0:0::7"], True),
+        ("2001:db8::7", ["2001:db8::8"], False),
+    ],
+)
+def test_a_name_that_leads_back(ip: str, addresses: list[str], expected: bool) -> None:
+    with NameServer(forwards(mail=addresses)) as server:
+        assert verified(ip, "mail.example.org", server.resolver()) is expected
+    kind = "A" if "." in ip else "AAAA"
+    asked = [str(query.question[0]) for query in server.queries]
+    assert asked == [f"mail.example.org. IN {kind}"]
+
+
+def test_a_name_that_leads_back_by_a_cname() -> None:
+    def delegated(query: dns.message.Message) -> Sequence[bytes]:
+        response = dns.message.make_response(query)
+        owner = query.question[0].name
+        response.answer.append(dns.rrset.from_text(owner, 300, "IN", "CNAME", "host.example."))
+        response.answer.append(dns.rrset.from_text("host.example.", 300, "IN", "A", "192.0.2.7"))
+        return [response.to_wire()]
+
+    with NameServer(delegated) as server:
+        assert verified("192.0.2.7", "mail.example.org", server.resolver())
+
+
+@pytest.mark.parametrize(
+    ("ip", "hostname", "expected"),
+    [
+        ("127.0.0.1", "localhost", True),
+        ("::1", "localhost", True),
+        ("127.0.0.1", "mail.example.org", False),
+        ("192.0.2.7", "[192.0.2.7]", False),
+        ("", "localhost", False),
+    ],
+)
+def test_what_needs_no_query(ip: str, hostname: str, expected: bool) -> None:
+    with NameServer(forwards(mail=["127.0.0.1"])) as server:
+        assert verified(ip, hostname, server.resolver()) is expected
+    assert server.queries == []
+
+
+def test_both_ways_share_the_lifetime() -> None:
+    with NameServer(silence) as server:
+        began = time.monotonic()
+        assert not verified("192.0.2.7", "mail.example.org", server.resolver(10.0), elapsed=9.8)
+        assert time.monotonic() - began < 5
+        assert not verified("192.0.2.7", "mail.example.org", server.resolver(), elapsed=60.0)
+    assert len(server.queries) <= 2
+
+
+def test_a_name_too_long_for_the_dns_leads_nowhere() -> None:
+    with NameServer(forwards()) as server:
+        assert not verified("192.0.2.7", "a" * 64 + ".example", server.resolver())
+    assert server.queries == []
+
+
+class CustomBothWays(Custom):
+    def forward(self, name: str) -> Any:
+        self.asked.append(name)
+        if isinstance(self.found, BaseException):
+            raise self.found
+        return self.found
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (["192.0.2.7"], True),
+        (("192.0.2.8", "::ffff:192.0.2.7"), True),
+        ("192.0.2.7", True),
+        ([], False),
+        (None, False),
+        ([None, 5, "no address"], False),
+        (["192.0.2.8"], False),
+    ],
+)
+def test_a_custom_resolver_may_look_forward(found: Any, expected: bool) -> None:
+    resolver = CustomBothWays(found)
+    assert verified("192.0.2.7", "mail.example.org", resolver) is expected
+    assert resolver.asked == ["mail.example.org"]
+
+
+def test_a_custom_resolver_that_cannot_verifies_nothing() -> None:
+    assert not verified("192.0.2.7", "mail.example.org", Custom(["192.0.2.7"]))
+
+
+def test_a_custom_resolver_that_fails_verifies_nothing() -> None:
+    reported: list[Exception] = []
+    resolver = CustomBothWays(OSError("no answer"))
+    assert not is_verified("192.0.2.7", "mail.example.org", resolver, 0.0, reported.append)
+    assert [str(error) for error in reported] == ["no answer"]

@@ -32,6 +32,8 @@ class Callbacks(Protocol):
     on_rcpt_to: Callback | None
     on_data: Callback | None
     on_close: Callback | None
+    on_vrfy: Callback | None
+    on_rset: Callback | None
     scram_verifier: Callback | None
     callback_context: Callable[[SMTPSession], AbstractContextManager[Any]] | None
 

@@ -10,6 +10,7 @@ from .replies import Next, Reply, bad
 from .xclient import XCLIENT_ATTRIBUTES, XFORWARD_ATTRIBUTES
 
 if TYPE_CHECKING:
+    from ..options import Options
     from .machine import Machine
 
 
@@ -59,9 +60,22 @@ def extensions_offered(machine: Machine) -> tuple[str, ...]:
         (f"AUTH {methods}", bool(methods)),
         ("XCLIENT " + " ".join(XCLIENT_ATTRIBUTES), offers("XCLIENT")),
         ("XFORWARD " + " ".join(XFORWARD_ATTRIBUTES), offers("XFORWARD")),
+        (f"LIMITS {_limits(options)}", not options.hide_limits and bool(_limits(options))),
+        *(
+            (f"{keyword} {text}".rstrip(), True)
+            for keyword, text in options.extra_extensions.items()
+        ),
         (f"SIZE{limit}", True),
     )
     return tuple(line for line, offered in lines if offered)
+
+
+def _limits(options: Options) -> str:
+    """The parameters of LIMITS (RFC 9422, section 4); no value may have more than six digits."""
+    limits = (("MAILMAX", options.max_messages), ("RCPTMAX", options.max_recipients))
+    return " ".join(
+        f"{name}={value}" for name, value in limits if value is not None and value < 1_000_000
+    )
 
 
 def starttls(machine: Machine, _argument: str) -> Reply:

@@ -84,6 +84,8 @@ class Machine:
         self.decoys = decoys or ScramDecoys()
         self.verb = ""
         """The command that is being run."""
+        self.messages = 0
+        """How many transactions have begun in this connection."""
         self.is_receiving = False
         """Whether a message is being received; `on_data` may be running."""
         self._aborting_line = b""

@@ -8,7 +8,7 @@ nobody here knows are kept for the application.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import NamedTuple
 
 from ..session import DSNEnvelope, DSNRcpt
@@ -27,9 +27,14 @@ LONGEST_ORCPT = 500
 BODY_TYPES = {"7BIT": "7bit", "8BITMIME": "8bitmime", "BINARYMIME": "binarymime"}
 """Each value of BODY, with the envelope's `body_type`."""
 
-# RFC 2852 (BY), RFC 4865 (HOLDFOR, HOLDUNTIL), RFC 6710 (MT-PRIORITY): to accept them as unknown
-# ones would promise what nobody keeps.
-NOT_OFFERED = ("BY", "HOLDFOR", "HOLDUNTIL", "MT-PRIORITY")
+# To accept these as unknown ones would promise what nobody keeps.
+PROMISES = {
+    "BY": "DELIVERBY",  # RFC 2852
+    "HOLDFOR": "FUTURERELEASE",  # RFC 4865
+    "HOLDUNTIL": "FUTURERELEASE",
+    "MT-PRIORITY": "MT-PRIORITY",  # RFC 6710
+}
+"""Parameters of MAIL that are known, each with the extension that must be offered for it."""
 
 
 class MailParameters(NamedTuple):
@@ -50,15 +55,20 @@ class RcptParameters(NamedTuple):
     dsn: DSNRcpt
 
 
-def mail_parameters(parameters: Parameters, *, binarymime: bool = True) -> MailParameters:
-    """Interpret the parameters of MAIL; `binarymime` tells whether BODY=BINARYMIME is offered.
+def mail_parameters(
+    parameters: Parameters, *, binarymime: bool = True, extra: Container[str] = ()
+) -> MailParameters:
+    """Interpret the parameters of MAIL.
+
+    `binarymime` tells whether BODY=BINARYMIME is offered, `extra` which extensions the application
+    offers itself: their parameters are kept as they are.
 
     Raises GrammarError: 501 for a malformed one or one that belongs to RCPT, 555 for one that is
     known but not offered.
     """
     if not parameters:
         return MailParameters({}, DSNEnvelope())
-    args = _read(parameters, _OF_MAIL, _OF_RCPT)
+    args = _read(parameters, _OF_MAIL, _OF_RCPT, extra)
     body = _text(args, "BODY") or "7BIT"
     if body == "BINARYMIME" and not binarymime:
         raise GrammarError("Error: This BODY is not supported", code=555)
@@ -212,11 +222,13 @@ _OF_MAIL: _Readers = {
 _OF_RCPT: _Readers = {"NOTIFY": _notify, "ORCPT": _orcpt}
 
 
-def _read(parameters: Parameters, known: _Readers, of_the_other: _Readers) -> Arguments:
+def _read(
+    parameters: Parameters, known: _Readers, of_the_other: _Readers, extra: Container[str] = ()
+) -> Arguments:
     """The arguments that `parameters` are. `known` belong to this command."""
     args: Arguments = {}
     for keyword, value in parameters:
-        if keyword in NOT_OFFERED:
+        if keyword in PROMISES and PROMISES[keyword] not in extra:
             raise GrammarError("Error: Parameter not supported", code=555)
         if keyword in of_the_other:
             raise GrammarError("Error: Parameter of another command")

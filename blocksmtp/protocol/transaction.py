@@ -11,7 +11,7 @@ from . import replies
 from .application import Defect
 from .grammar import GrammarError, parse_path
 from .parameters import mail_parameters, rcpt_parameters
-from .replies import Next, Reply, bad, reply
+from .replies import Next, Reply, bad, closing, reply
 
 if TYPE_CHECKING:
     from .machine import Machine
@@ -57,13 +57,17 @@ def mail(machine: Machine, argument: str) -> Reply:
     if session.envelope.mail_from is not None:
         return bad(503, "Error: nested MAIL command")
     path = parse_path(argument, "FROM", lenient=options.lenient_address_parsing)
-    wanted = mail_parameters(path.parameters, binarymime=machine.offers("BDAT"))
+    wanted = mail_parameters(
+        path.parameters, binarymime=machine.offers("BDAT"), extra=options.extra_extensions
+    )
     if path.internationalised and not wanted.smtp_utf8:
         raise _needs_smtputf8()
     if wanted.require_tls and not session.secure:
         return bad(530, "Error: REQUIRETLS needs TLS", "5.7.10")
     if options.size is not None and wanted.size is not None and wanted.size > options.size:
         return _TOO_BIG
+    if options.max_messages is not None and machine.messages >= options.max_messages:
+        return closing("Error: too many messages in this connection", "4.7.0")
     machine.announce()
     machine.forget_old_x_forward()
     envelope = session.envelope
@@ -79,6 +83,7 @@ def mail(machine: Machine, argument: str) -> Reply:
         session.envelope = SMTPEnvelope()
         return refusal.in_utf8() if wanted.smtp_utf8 else refusal
     envelope.mail_from = address
+    machine.messages += 1
     return _SENDER_ACCEPTED
 
 
@@ -114,7 +119,13 @@ def _needs_smtputf8() -> GrammarError:
 
 
 def rset(machine: Machine, _argument: str) -> Reply:
-    """RSET (RFC 5321, section 4.1.1.5)."""
+    """RSET, which nobody can refuse (RFC 5321, section 4.1.1.5)."""
+    try:
+        machine.application.call("on_rset", machine.session)
+    except Defect:
+        pass  # It has been reported.
+    except SMTPError as error:
+        machine.application.report(error, "on_rset")
     machine.new_envelope()
     return _FLUSHED
 

@@ -29,7 +29,7 @@ _LONGEST_PROTOCOL = 64
 # What of the session XCLIENT replaces, and STARTTLS puts back.
 _REPLACED = (
     *("remote_address", "remote_port", "local_address", "local_port"),
-    *("client_hostname", "x_client"),
+    *("client_hostname", "client_hostname_verified", "x_client"),
 )
 
 _Attributes = dict[str, "str | None"]
@@ -76,6 +76,7 @@ def _replace(machine: Machine, attributes: _Attributes) -> None:
         # A name that was looked up is another client's.
         unnamed = f"[{session.remote_address}]" if session.remote_address else "unknown"
         session.client_hostname = attributes.get("NAME") or unnamed
+        session.client_hostname_verified = False  # Who told it may know; here nobody looked.
     if "PORT" in attributes:
         session.remote_port = int(attributes["PORT"] or 0)
     if "DESTADDR" in attributes:

@@ -28,6 +28,8 @@ class GivenCallbacks:
     on_rcpt_to: Callback | None = None
     on_data: Callback | None = None
     on_close: Callback | None = None
+    on_vrfy: Callback | None = None
+    on_rset: Callback | None = None
     scram_verifier: Callback | None = None
     callback_context: Callable[[SMTPSession], AbstractContextManager[Any]] | None = None
 

@@ -259,6 +259,28 @@ def test_known_but_not_offered(text: str) -> None:
     assert refusal(rcpt, text) == NOT_OFFERED
 
 
+@pytest.mark.parametrize(
+    ("extension", "keyword", "value"),
+    [
+        ("DELIVERBY", "BY", "120;R"),
+        ("FUTURERELEASE", "HOLDFOR", "60"),
+        ("FUTURERELEASE", "HOLDUNTIL", "2030-01-01T00:00:00Z"),
+        ("MT-PRIORITY", "MT-PRIORITY", "3"),
+    ],
+)
+def test_what_the_application_offers_is_kept(extension: str, keyword: str, value: str) -> None:
+    parameters = [(keyword, value)]
+    assert mail_parameters(parameters, extra={extension: ""}).args == {keyword: value}
+    with pytest.raises(GrammarError):
+        mail_parameters(parameters, extra={"X-OTHER": ""})
+
+
+@pytest.mark.parametrize("text", ["BY=120;R", "MT-PRIORITY=3"])
+def test_promises_of_mail_are_none_of_rcpt(text: str) -> None:
+    assert refusal(mail, text) == NOT_OFFERED
+    assert refusal(rcpt, text) == NOT_OFFERED
+
+
 @pytest.mark.parametrize("value", ["BINARYMIME", "binarymime"])
 def test_binarymime(value: str) -> None:
     parameters = [("BODY", value)]
