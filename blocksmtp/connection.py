@@ -37,7 +37,7 @@ from .wire.transport import PlainTransport
 
 if TYPE_CHECKING:
     from .host import Host
-    from .options import Options
+    from .options import Network, Options
 
 # One for each octet: an id of 16 has 80 bits of chance.
 _ID_CHARACTERS = b"abcdefghijklmnopqrstuvwxyz234567" * 8
@@ -91,13 +91,22 @@ class _MessageEvents(MessageWatch):
 class Connection:
     """A client's connection."""
 
-    def __init__(self, host: Host, sock: socket.socket, remote: Any, *, secure: bool) -> None:
+    def __init__(
+        self,
+        host: Host,
+        sock: socket.socket,
+        remote: Any,
+        *,
+        secure: bool,
+        use_proxy: bool | tuple[Network, ...],
+    ) -> None:
         """`remote` is the client's address as accept() tells it; `secure`: TLS from the first octet
-        on."""
+        on; `use_proxy`: who may send a PROXY header."""
         self._host = host
         self._options = host.options
         self._sock = sock
         self._implicit_tls = secure
+        self._use_proxy = use_proxy
         self._limited_address: str | None = None
         self.thread: threading.Thread | None = None
         """The thread that serves it, once it does."""
@@ -132,6 +141,11 @@ class Connection:
                 session.local_address = normalise_address(session.local_address)
                 session.remote_address = normalise_address(session.remote_address)
         return session
+
+    @property
+    def expects_header(self) -> bool:
+        """Whether the client is a proxy that tells first who its client is."""
+        return is_trusted(self.session.remote_address, self._use_proxy)
 
     # --- the places of an address ----------------------------------------------------------
 
@@ -250,10 +264,11 @@ class Connection:
     def _identify(self) -> bool:
         """Learn the client's address, and whether there is a place for it."""
         session = self.session
-        if is_trusted(session.remote_address, self._options.use_proxy):
+        if self.expects_header:
             header = proxy_protocol.read_header(_ProxySource(self._plain, self._options))
             if header is None:
                 return False
+            session.proxy = header.info
             if header.source is not None and header.destination is not None:
                 session.remote_address, session.remote_port = header.source
                 session.local_address, session.local_port = header.destination

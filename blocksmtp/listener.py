@@ -16,13 +16,13 @@ import socketserver
 import threading
 from typing import TYPE_CHECKING, Any
 
-from .addresses import is_trusted
 from .connection import Connection, too_many_clients
 from .text import printable
 from .wire.sockets import UnixPath
 
 if TYPE_CHECKING:
     from .host import Host
+    from .options import Network
 
 # The machine is out of something that ended connections give back.
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -38,9 +38,16 @@ class Listener(socketserver.ThreadingTCPServer):
     daemon_threads = True
 
     def __init__(
-        self, host: Host, sock: socket.socket, *, secure: bool, file: UnixPath | None = None
+        self,
+        host: Host,
+        sock: socket.socket,
+        *,
+        secure: bool,
+        use_proxy: bool | tuple[Network, ...],
+        file: UnixPath | None = None,
     ) -> None:
-        """`sock` is bound and listens. `secure`: TLS from the first octet on."""
+        """`sock` is bound and listens. `secure`: TLS from the first octet on; `use_proxy`: who may
+        send a PROXY header."""
         self.address_family = sock.family
         super().__init__(("", 0), socketserver.BaseRequestHandler, bind_and_activate=False)
         self.socket.close()
@@ -48,6 +55,7 @@ class Listener(socketserver.ThreadingTCPServer):
         # Another process on the same socket may take the client that poll() showed.
         sock.setblocking(False)
         self.secure = secure
+        self._use_proxy = use_proxy
         self._file = file
         self._host = host
         self._exhausted = False
@@ -112,7 +120,13 @@ class Listener(socketserver.ThreadingTCPServer):
             return
         self._full = False
         try:
-            connection = Connection(self._host, request, client_address, secure=self.secure)
+            connection = Connection(
+                self._host,
+                request,
+                client_address,
+                secure=self.secure,
+                use_proxy=self._use_proxy,
+            )
         except BaseException:
             limits.leave()
             raise
@@ -133,8 +147,7 @@ class Listener(socketserver.ThreadingTCPServer):
 
     def _enter_address(self, connection: Connection) -> bool:
         """Count the client to its address, unless a proxy is still to tell it."""
-        address = connection.session.remote_address
-        if not address or is_trusted(address, self._host.options.use_proxy):
+        if not connection.session.remote_address or connection.expects_header:
             return True
         return connection.enter_address()
 

@@ -175,7 +175,8 @@ def _one_of(known: Sequence[str]) -> Check:
     return check
 
 
-def _trusted(name: str, value: Any) -> bool | tuple[Network, ...]:
+def trusted(name: str, value: Any) -> bool | tuple[Network, ...]:
+    """Check whom to trust: everybody, nobody, or addresses and networks."""
     if isinstance(value, bool):
         return value
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
@@ -381,9 +382,9 @@ class Options(TLSOptions):
     bare_newline: str = _option(None, "normalize", _one_of(("normalize", "reject", "keep")))
 
     # Proxies
-    use_xclient: bool | tuple[Network, ...] = _option("useXClient", False, _trusted)
-    use_xforward: bool | tuple[Network, ...] = _option("useXForward", False, _trusted)
-    use_proxy: bool | tuple[Network, ...] = _option("useProxy", False, _trusted)
+    use_xclient: bool | tuple[Network, ...] = _option("useXClient", False, trusted)
+    use_xforward: bool | tuple[Network, ...] = _option("useXForward", False, trusted)
+    use_proxy: bool | tuple[Network, ...] = _option("useProxy", False, trusted)
 
     # Names and addresses
     disable_reverse_lookup: bool = _option("disableReverseLookup", False, _flag)

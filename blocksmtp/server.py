@@ -7,14 +7,14 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .host import Host
 from .listener import Listener
-from .options import CALLBACKS, Options, callback, from_keywords
+from .options import CALLBACKS, Options, callback, from_keywords, trusted
 from .signals import closed_by_signals
 from .wire.sockets import UnixPath, tcp_sockets, unix_socket
 
@@ -95,13 +95,14 @@ class SMTPServer:
         sock: socket.socket | None = None,
         mode: int | None = None,
         backlog: int = BACKLOG,
+        use_proxy: bool | Iterable[Any] | None = None,
     ) -> _Server:
         """Bind, and accept clients in a background thread. May be called more than once.
 
         `port` is a TCP port, 0 for a free one, or the path of a Unix socket, whose permissions
         `mode` sets. `host` None is every interface, IPv6 and IPv4. `sock` is a socket that is bound
-        already, in place of these; it is the server's from now on. `secure` None takes the option
-        of that name.
+        already, in place of these; it is the server's from now on. `secure` and `use_proxy` None
+        take the options of these names.
 
         Returns the server. Raises OSError when it cannot bind, ValueError for a port that is none
         and for arguments that do not go together, RuntimeError after `close`.
@@ -109,8 +110,13 @@ class SMTPServer:
         if self._closing:
             raise RuntimeError("the server is closed")
         secure = self.options.secure if secure is None else secure
+        proxies = self.options.use_proxy if use_proxy is None else trusted("use_proxy", use_proxy)
         self_made = self._prepare_tls(secure)
-        listeners = self._bind(port, host, secure, sock, mode, backlog)
+        sockets, file = self._bind(port, host, sock, mode, backlog)
+        listeners = [
+            Listener(self._host, bound, secure=secure, use_proxy=proxies, file=file)
+            for bound in sockets
+        ]
         try:
             self._start(listeners)
         finally:
@@ -151,11 +157,10 @@ class SMTPServer:
         self,
         port: int | str | os.PathLike[str],
         host: str | None,
-        secure: bool,
         sock: socket.socket | None,
         mode: int | None,
         backlog: int,
-    ) -> list[Listener]:
+    ) -> tuple[list[socket.socket], UnixPath | None]:
         file: UnixPath | None = None
         if sock is not None:
             if port != 0 or host is not None or mode is not None:
@@ -171,7 +176,7 @@ class SMTPServer:
                 raise ValueError("a Unix socket has no host")
             unix, file = unix_socket(os.fspath(port), mode, backlog)
             sockets = [unix]
-        return [Listener(self._host, bound, secure=secure, file=file) for bound in sockets]
+        return sockets, file
 
     @property
     def addresses(self) -> list[tuple[str, int] | str]:
@@ -203,6 +208,7 @@ class SMTPServer:
         sock: socket.socket | None = None,
         mode: int | None = None,
         backlog: int = BACKLOG,
+        use_proxy: bool | Iterable[Any] | None = None,
     ) -> None:
         """`listen`, then `wait`. In the main thread SIGINT and SIGTERM close the server.
 
@@ -212,7 +218,15 @@ class SMTPServer:
         with closed_by_signals(self.close) if in_main_thread else contextlib.nullcontext():
             was_closed = self._closing
             try:
-                self.listen(port, host, secure=secure, sock=sock, mode=mode, backlog=backlog)
+                self.listen(
+                    port,
+                    host,
+                    secure=secure,
+                    sock=sock,
+                    mode=mode,
+                    backlog=backlog,
+                    use_proxy=use_proxy,
+                )
             except RuntimeError:
                 # A signal that came before the server listened has closed it, as it should.
                 if was_closed or not self._closing:

@@ -79,6 +79,48 @@ class SMTPEnvelope:
 
 
 @dataclass(frozen=True)
+class ProxySSL:
+    """The TLS of the client's connection to a proxy, as that told (PROXY protocol, section 2.2.5).
+
+    A text that the proxy does not tell, or that is none, is None.
+    """
+
+    client_ssl: bool
+    """Whether the client came in TLS."""
+    client_cert_connection: bool
+    """Whether it showed a certificate in this connection."""
+    client_cert_session: bool
+    """Whether it showed one in the TLS session that this connection belongs to."""
+    verified: bool
+    """Whether it showed a certificate, and the proxy found it good."""
+    version: str | None = None
+    common_name: str | None = None
+    """The name in the certificate's subject."""
+    cipher: str | None = None
+    signature_algorithm: str | None = None
+    key_algorithm: str | None = None
+
+
+@dataclass(frozen=True)
+class ProxyInfo:
+    """What a proxy told of a connection, beside its addresses, in a PROXY header."""
+
+    version: int
+    """1 or 2."""
+    local: bool = False
+    """Whether the connection is the proxy's own, for a health check, say."""
+    authority: str | None = None
+    """The host name that the client asked the proxy for (SNI)."""
+    alpn: str | None = None
+    """The protocol that the client and the proxy agreed on (RFC 7301)."""
+    unique_id: bytes | None = None
+    """The proxy's own identifier of the connection: at most 128 octets of any kind."""
+    ssl: ProxySSL | None = None
+    tlvs: tuple[tuple[int, bytes], ...] = ()
+    """Type and value of all that the header holds, in its order."""
+
+
+@dataclass(frozen=True)
 class ConnectionInfo:
     """Who connected: what the event "connect" hands to its listeners.
 
@@ -148,6 +190,9 @@ class SMTPSession:
     """The name that the client gave in HELO, EHLO or LHLO; None before it and after STARTTLS."""
     opening_command: str | None = None
     """"HELO", "EHLO" or "LHLO"; None before it, and again after STARTTLS and XCLIENT."""
+
+    proxy: ProxyInfo | None = None
+    """What a proxy told in its header; None where the connection came without one."""
 
     user: Any = field(default=None, repr=False)
     """What `on_auth` returned for the user; None before AUTH, and again after STARTTLS."""

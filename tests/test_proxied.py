@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from blocksmtp import SMTPServer, SMTPSession
+from blocksmtp import ProxyInfo, SMTPServer, SMTPSession
 from tests.client import Client, connect, serving, trusting, wait_until_idle
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
@@ -270,3 +270,98 @@ def test_xforward_only_fills_x_forward() -> None:
             "HELO": "hi.example",
             "SOURCE": "REMOTE",
         }
+
+
+# --- what else a header tells --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["clear", "TLS"])
+def test_the_session_knows_what_the_header_tells(secure: bool) -> None:
+    ssl = b"\3\0\0\0\0" + b"\x22\0\5alice"
+    extra = b"".join(
+        struct.pack("!BH", kind, len(value)) + value
+        for kind, value in ((0x02, b"mx.example.org"), (0x05, b"id-1"), (0x20, ssl))
+    )
+    with proxied(v2(extra=extra), secure=secure) as (_, session):
+        proxy = session.proxy
+        assert proxy is not None
+        assert (proxy.version, proxy.local) == (2, False)
+        assert (proxy.authority, proxy.unique_id) == ("mx.example.org", b"id-1")
+        assert proxy.ssl is not None
+        assert (proxy.ssl.common_name, proxy.ssl.verified) == ("alice", True)
+        assert session.servername is None, "that is of the connection itself"
+
+
+def test_without_a_header_there_is_nothing_to_know() -> None:
+    with serving() as server, connect(server) as client:
+        client.hello()
+        assert server.connections[0].proxy is None
+
+
+def test_a_connection_of_the_proxy_s_own() -> None:
+    with proxied(v2(command=0)) as (client, session):
+        assert session.proxy == ProxyInfo(version=2, local=True)
+        assert session.remote_address == "127.0.0.1"
+        client.envelope()
+        assert client.message().code == 250
+
+
+@pytest.mark.parametrize("said", [b"", v2(command=0), v2(command=0) + b"QUIT\r\n"], ids=repr)
+def test_a_health_check_with_a_header_is_no_error(
+    said: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    errors: list[BaseException] = []
+    with serving(use_proxy=True) as server:
+        server.on("error", errors.append)
+        with connect(server) as client:
+            client.send(said)
+            client.sock.shutdown(socket.SHUT_WR)
+            client.rest()
+        wait_until_idle(server)
+    assert errors == []
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == [
+        record for record in caplog.records if "no on_data" in record.getMessage()
+    ]
+
+
+# --- a listener's own ----------------------------------------------------------------------------
+
+
+def test_one_listener_is_behind_a_proxy_and_another_is_not() -> None:
+    """Each can do what the option says of the whole server, and the other way round."""
+    for whole, own in ((False, ["127.0.0.1"]), (True, False)):
+        with SMTPServer(use_proxy=whole, auth_optional=True, disable_reverse_lookup=True) as server:
+            server.listen(0, "127.0.0.1")
+            server.listen(0, "127.0.0.1", use_proxy=own)
+            for address, behind in zip(server.addresses, (whole, bool(own)), strict=True):
+                with connect(address) as client:
+                    if behind:
+                        client.send(V1)
+                    client.hello()
+                    [session] = server.connections
+                    assert session.remote_address == ("192.0.2.9" if behind else "127.0.0.1")
+                wait_until_idle(server)
+
+
+def test_clients_are_counted_by_the_address_in_the_header() -> None:
+    with SMTPServer(
+        max_clients_per_address=1, auth_optional=True, disable_reverse_lookup=True
+    ) as server:
+        server.listen(0, "127.0.0.1", use_proxy=True)
+        with connect(server) as first, connect(server) as second, connect(server) as third:
+            first.send(V1)
+            first.hello()
+            second.send(v2("192.0.2.10"))
+            second.hello()
+            third.send(V1)
+            assert third.reply().code == 421
+
+
+@pytest.mark.parametrize(
+    ("value", "error"), [("127.0.0.1", TypeError), (5, TypeError), (["nowhere"], ValueError)]
+)
+def test_proxies_that_are_none(value: Any, error: type[Exception]) -> None:
+    with SMTPServer() as server:
+        with pytest.raises(error, match="use_proxy"):
+            server.listen(0, "127.0.0.1", use_proxy=value)
+        assert server.addresses == []

@@ -13,12 +13,14 @@ from __future__ import annotations
 import ipaddress
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from ..addresses import normalise_address
 from ..errors import ProxyHeaderBroken
+from ..session import ProxyInfo
 from ..text import printable
+from .proxy_tlvs import parse_tlvs, proxy_info
 
 _V2_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _SIGNATURES = (b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN", _V2_SIGNATURE)
@@ -34,7 +36,7 @@ _STREAM, _DATAGRAM = 1, 2  # transports
 _ADDRESSES = {_INET: struct.Struct("!4s4sHH"), _INET6: struct.Struct("!16s16sHH")}
 _ADDRESSES_LENGTH = {_INET: 12, _INET6: 36, _UNIX: 216}
 
-_TLV_HEAD = struct.Struct("!BH")
+_TLV_HEAD_LENGTH = 3
 _TYPE_CRC32C = 0x03
 
 _PORT = re.compile(rb"0|[1-9][0-9]{0,4}")
@@ -61,11 +63,13 @@ class ProxyHeader:
     `source` is the client's address and port, `destination` those that it connected to, the
     addresses normalised. Both are None where the addresses of the connection itself hold: for a
     connection of the proxy's own (`local`) and for one that is not over TCP or not known to be.
+    `info` is the rest.
     """
 
     source: tuple[str, int] | None
     destination: tuple[str, int] | None
     local: bool
+    info: ProxyInfo = field(default=ProxyInfo(version=1), compare=False)
 
 
 def read_header(source: Source) -> ProxyHeader | None:
@@ -198,44 +202,30 @@ def _parse_v2(header: bytes) -> ProxyHeader:
         skip = skip if len(block) >= skip else 0
         try:
             tlvs = parse_tlvs(block[skip:])
+            info = proxy_info(tlvs)
         except ProxyHeaderBroken:
-            tlvs = []
+            tlvs, info = [], ProxyInfo(version=2)
         _check_crc32c(header, _V2_FIXED + skip, tlvs)
-        return ProxyHeader(None, None, local=command == _LOCAL)
+        local = command == _LOCAL
+        return ProxyHeader(None, None, local=local, info=replace(info, local=local))
     if len(block) < skip:
         raise ProxyHeaderBroken(f"{len(block)} octets of addresses in a PROXY header, not {skip}")
-    _check_crc32c(header, _V2_FIXED + skip, parse_tlvs(block[skip:]))
+    tlvs = parse_tlvs(block[skip:])
+    _check_crc32c(header, _V2_FIXED + skip, tlvs)
+    info = proxy_info(tlvs)
     if family == _UNIX or transport == _DATAGRAM:
-        return ProxyHeader(None, None, local=False)
+        return ProxyHeader(None, None, local=False, info=info)
     source, destination, source_port, destination_port = _ADDRESSES[family].unpack(block[:skip])
     return ProxyHeader(
         (_v2_address(source), source_port),
         (_v2_address(destination), destination_port),
         local=False,
+        info=info,
     )
 
 
 def _v2_address(packed: bytes) -> str:
     return normalise_address(str(ipaddress.ip_address(packed)))
-
-
-def parse_tlvs(octets: bytes) -> list[tuple[int, bytes]]:
-    """The types and values of the TLVs that follow the addresses of a version 2 header.
-
-    Raises ProxyHeaderBroken unless `octets` end where a TLV ends. See section 2.2, end.
-    """
-    tlvs = []
-    offset = 0
-    while offset < len(octets):
-        value_begins = offset + _TLV_HEAD.size
-        if value_begins > len(octets):
-            raise ProxyHeaderBroken("a PROXY header ends within the head of a TLV")
-        kind, length = _TLV_HEAD.unpack_from(octets, offset)
-        offset = value_begins + length
-        if offset > len(octets):
-            raise ProxyHeaderBroken(f"a PROXY header ends within a TLV of type 0x{kind:02x}")
-        tlvs.append((kind, octets[value_begins:offset]))
-    return tlvs
 
 
 def _check_crc32c(header: bytes, offset: int, tlvs: list[tuple[int, bytes]]) -> None:
@@ -246,7 +236,7 @@ def _check_crc32c(header: bytes, offset: int, tlvs: list[tuple[int, bytes]]) -> 
     begins = None
     expected = b""
     for kind, value in tlvs:
-        offset += _TLV_HEAD.size
+        offset += _TLV_HEAD_LENGTH
         if kind == _TYPE_CRC32C:
             if begins is not None:
                 raise ProxyHeaderBroken("more than one checksum in a PROXY header")

@@ -7,7 +7,8 @@ import re
 import socket
 
 from blocksmtp.errors import ProxyHeaderBroken
-from blocksmtp.wire.proxy_protocol import ProxyHeader, crc32c, parse_tlvs, read_header
+from blocksmtp.wire.proxy_protocol import ProxyHeader, crc32c, read_header
+from blocksmtp.wire.proxy_tlvs import parse_tlvs
 from tests.fuzz.inputs import cut
 from tests.wire.test_proxy_protocol import Pieces
 
@@ -107,6 +108,7 @@ def _check_version_2(taken: bytes, header: ProxyHeader) -> None:
     assert len(taken) == _FIXED + int.from_bytes(taken[14:16], "big") <= 4096
     assert header.local is (taken[12] == 0x20)
     assert _with_right_checksum(taken) in (None, taken), "a wrong checksum"
+    _check_info(taken, header)
     size = {0x11: 4, 0x21: 16}.get(taken[13])
     if header.local or size is None:
         assert (header.source, header.destination) == (None, None)
@@ -115,6 +117,23 @@ def _check_version_2(taken: bytes, header: ProxyHeader) -> None:
     ports = [int.from_bytes(block[2 * size + at : 2 * size + at + 2], "big") for at in (0, 2)]
     assert header.source == (_presented(block[:size]), ports[0])
     assert header.destination == (_presented(block[size : 2 * size]), ports[1])
+
+
+def _check_info(taken: bytes, header: ProxyHeader) -> None:
+    info = header.info
+    assert (info.version, info.local) == (2, header.local)
+    for _, value in info.tlvs:
+        assert value in taken
+    ssl = info.ssl
+    texts = [info.authority, info.alpn]
+    if ssl is not None:
+        texts += [ssl.version, ssl.common_name, ssl.cipher]
+        texts += [ssl.signature_algorithm, ssl.key_algorithm]
+        assert not ssl.verified or ssl.client_cert_connection or ssl.client_cert_session
+    for text in filter(None, texts):
+        assert text.encode() in taken
+        assert not re.search(r"[\x00-\x1f\x7f-\x9f]", text), text
+    assert info.unique_id is None or (len(info.unique_id) <= 128 and info.unique_id in taken)
 
 
 def _with_right_checksum(octets: bytes) -> bytes | None:

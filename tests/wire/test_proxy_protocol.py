@@ -12,7 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from blocksmtp.errors import ClientTooSlow, ProxyHeaderBroken
-from blocksmtp.wire.proxy_protocol import ProxyHeader, crc32c, parse_tlvs, read_header
+from blocksmtp.session import ProxyInfo, ProxySSL
+from blocksmtp.wire.proxy_protocol import ProxyHeader, crc32c, read_header
+from blocksmtp.wire.proxy_tlvs import parse_tlvs
 
 SIGNATURE = bytes.fromhex("0D0A0D0A000D0A515549540A")
 V4 = (
@@ -483,3 +485,141 @@ def test_however_it_arrives_it_is_the_same(octets: bytes, data: st.DataObject | 
             if endpoint is not None:
                 ipaddress.ip_address(endpoint[0])
                 assert 0 <= endpoint[1] <= 65535
+
+
+# --- what else a header tells --------------------------------------------------------------------
+
+
+def version_2(*tlvs: bytes, command: int = 0x21, family: int = 0x11, block: bytes = V4) -> bytes:
+    payload = block + b"".join(tlvs)
+    return SIGNATURE + bytes([command, family]) + struct.pack("!H", len(payload)) + payload
+
+
+def info_of(header: bytes) -> ProxyInfo:
+    """What the header tells, however it is cut, and with trailing data."""
+    told = set()
+    for pieces in ([header], [bytes([octet]) for octet in header], [header + b"EHLO a\r\n"]):
+        read = read_header(Pieces(pieces))
+        assert read is not None
+        told.add(read.info)
+    [info] = told
+    return info
+
+
+def test_version_1_tells_no_more() -> None:
+    assert info_of(b"PROXY TCP4 192.0.2.7 198.51.100.25 5000 25\r\n") == ProxyInfo(version=1)
+    assert info_of(b"PROXY UNKNOWN\r\n") == ProxyInfo(version=1)
+
+
+def test_version_2_without_tlvs() -> None:
+    assert info_of(version_2()) == ProxyInfo(version=2)
+
+
+def test_all_that_a_header_may_tell() -> None:
+    ssl = struct.pack("!BI", 0x07, 0) + b"".join(
+        tlv(kind, value)
+        for kind, value in (
+            (0x21, b"TLSv1.3"),
+            (0x22, "j\u00fcrgen".encode()),
+            (0x23, b"TLS_AES_256_GCM_SHA384"),
+            (0x24, b"SHA256"),
+            (0x25, b"RSA2048"),
+            (0x26, b"x25519"),
+        )
+    )
+    tlvs = [
+        (0x01, b"smtp"),
+        (0x02, b"mx.example.org"),
+        (0x05, b"\0id\xff"),
+        (0x20, ssl),
+        (0xE0, b""),
+    ]
+    assert info_of(version_2(*(tlv(*each) for each in tlvs))) == ProxyInfo(
+        version=2,
+        authority="mx.example.org",
+        alpn="smtp",
+        unique_id=b"\0id\xff",
+        ssl=ProxySSL(
+            client_ssl=True,
+            client_cert_connection=True,
+            client_cert_session=True,
+            verified=True,
+            version="TLSv1.3",
+            common_name="j\u00fcrgen",
+            cipher="TLS_AES_256_GCM_SHA384",
+            signature_algorithm="SHA256",
+            key_algorithm="RSA2048",
+        ),
+        tlvs=tuple(tlvs),
+    )
+
+
+@pytest.mark.parametrize(
+    ("client", "verify", "expected"),
+    [
+        (0x00, 0, (False, False, False, False)),
+        (0x01, 0, (True, False, False, False)),
+        (0x03, 0, (True, True, False, True)),
+        (0x05, 0, (True, False, True, True)),
+        (0x03, 1, (True, True, False, False)),
+        (0x01, 1, (True, False, False, False)),
+        (0xF8, 0, (False, False, False, False)),
+    ],
+)
+def test_whose_certificate_was_good(
+    client: int, verify: int, expected: tuple[bool, bool, bool, bool]
+) -> None:
+    ssl = info_of(version_2(tlv(0x20, struct.pack("!BI", client, verify)))).ssl
+    assert ssl is not None
+    shown = ssl.client_ssl, ssl.client_cert_connection, ssl.client_cert_session, ssl.verified
+    assert shown == expected
+    assert ssl.common_name is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (0x01, b"\xff"),
+        (0x01, b"sm\r\ntp"),
+        (0x02, b"\xff"),
+        (0x02, b"two words"),
+        (0x02, b"a\nb"),
+        (0x02, b""),
+    ],
+)
+def test_a_text_that_is_none(kind: int, value: bytes) -> None:
+    info = info_of(version_2(tlv(kind, value)))
+    assert info == ProxyInfo(version=2, tlvs=((kind, value),))
+
+
+def test_of_two_the_first_counts() -> None:
+    info = info_of(version_2(tlv(0x02, b"one.example"), tlv(0x04, b""), tlv(0x02, b"two.example")))
+    assert info.authority == "one.example"
+    assert len(info.tlvs) == 3
+
+
+BROKEN_TLVS = [
+    tlv(0x05, bytes(129)),
+    tlv(0x20, b""),
+    tlv(0x20, b"\1\0\0\0"),
+    tlv(0x20, b"\1\0\0\0\0\x21"),
+    tlv(0x20, b"\1\0\0\0\0\x21\0\5TLS"),
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN_TLVS)
+def test_a_tlv_that_is_broken_breaks_the_header(broken: bytes) -> None:
+    for family, block in ((0x11, V4), (0x21, V6), (0x12, V4), (0x31, UNIX)):
+        with pytest.raises(ProxyHeaderBroken):
+            read_header(Pieces([version_2(broken, family=family, block=block)]))
+
+
+@pytest.mark.parametrize("broken", BROKEN_TLVS)
+def test_what_a_connection_of_the_proxy_s_own_tells_need_not_be_right(broken: bytes) -> None:
+    assert info_of(version_2(broken, command=0x20)) == ProxyInfo(version=2, local=True)
+
+
+def test_a_connection_of_the_proxy_s_own_may_tell_something() -> None:
+    header = version_2(tlv(0x05, b"id"), command=0x20, family=0x00, block=b"")
+    expected = ProxyInfo(version=2, local=True, unique_id=b"id", tlvs=((0x05, b"id"),))
+    assert info_of(header) == expected
