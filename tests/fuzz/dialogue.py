@@ -1,9 +1,9 @@
 """Target `dialogue`: a whole conversation, against a simple reading of the client's octets.
 
 The reference knows as little of SMTP as it can: a line gets one reply; after 354 comes a message,
-which gets one reply, in LMTP one for each recipient; after 334 a line that is no command; 421 and
-221 are the end, 220 to STARTTLS leads to TLS. With that, and with the application's diary, it tells
-what must have been.
+which gets one reply, in LMTP one for each recipient; after BDAT come so many octets, and the reply
+to them; after 334 a line that is no command; 421 and 221 are the end, 220 to STARTTLS leads to TLS.
+With that, and with the application's diary, it tells what must have been.
 """
 
 from __future__ import annotations
@@ -17,6 +17,12 @@ from tests.fuzz.inputs import read_plan
 from tests.wire.test_dot_stuffing import END, reference
 
 _HELLO = (b"HELO", b"EHLO", b"LHLO")
+# A BDAT that tells how many octets follow, and one that is well-formed (RFC 3030, section 2).
+_CHUNK = re.compile(rb"BDAT [ \t]*([0-9]+)(?:[ \t].*)?", re.IGNORECASE | re.DOTALL)
+_GOOD_CHUNK = re.compile(rb"BDAT [ \t]*[0-9]+[ \t]*([ \t]LAST[ \t]*)?", re.IGNORECASE)
+_LARGEST_CHUNK = 2**31
+_ABORTING = (b"RSET", b"QUIT", b"BDAT")
+_REFUSED_BETWEEN = (b"MAIL", b"RCPT", b"DATA", b"AUTH", b"STARTTLS", b"XCLIENT", b"XFORWARD")
 # Every octet alone, where that does not take too long; else in small pieces.
 _ALONE = 400
 
@@ -68,6 +74,9 @@ class Reading:
         self._position = 0
         self._lines = 0
         self._ended = False
+        self._again: bytes | None = None
+        """A line that has ended a message in chunks, and is still to be read as a command."""
+        self._proper_end = False
         # The session, as far as the replies tell.
         self._hello = False
         self._secure = "S" in conversation.letters
@@ -84,9 +93,12 @@ class Reading:
         assert self._ended is ("p" in self._letters)
         in_exchange = False
         while not self._ended:
-            line = self._line()
+            line, self._again = self._again or self._line(), None
             if line is None:
                 break
+            if not in_exchange and self._is_chunk(line):
+                self._chunk(line)
+                continue
             if self._must_break_off(line, in_exchange):
                 break
             reply = self._reply()
@@ -121,6 +133,9 @@ class Reading:
             return None
         self._position += len(line) + 1
         self._lines += 1
+        options = self._conversation.options
+        self._proper_end = line.endswith(b"\r") or options.bare_newline != "reject"
+        self._proper_end &= len(line) + 1 <= options.max_command_length
         return line.removesuffix(b"\r")
 
     def _reply(self) -> Reply:
@@ -164,7 +179,8 @@ class Reading:
 
     def _follow(self, verb: bytes, line: bytes, reply: Reply, in_exchange: bool) -> None:
         code = reply.code
-        self._ended = code in (421, 221)
+        # The octets of the largest chunks are read by nobody.
+        self._ended = code in (421, 221) or (verb == b"BDAT" and code == 552)
         if in_exchange or verb in (b"AUTH", b"XCLIENT"):
             self._authenticate(verb, code)
         if in_exchange:
@@ -245,11 +261,19 @@ class Reading:
             self._ended = True
             return
         self._position += len(wire) - len(rest)
-        replies = [self._reply() for _ in self._recipients] if options.lmtp else [self._reply()]
-        codes = [reply.code for reply in replies]
+        noticed = bare and options.bare_newline == "reject"
+        self._judge(event, message, self._codes(each=options.lmtp), noticed=noticed)
+
+    def _codes(self, *, each: bool) -> list[int]:
+        """Those of the reply to a message, or of the replies to each recipient."""
+        replies = [self._reply() for _ in self._recipients] if each else [self._reply()]
         for reply in replies:
             self._check_enhanced_code(b"", reply)
-        noticed = bare and options.bare_newline == "reject"
+        return [reply.code for reply in replies]
+
+    def _judge(self, event: Event, message: bytes, codes: list[int], *, noticed: bool) -> None:
+        """The message came whole, or as far as the server wanted it, and is answered so."""
+        options = self._conversation.options
         too_large = options.size is not None and len(message) > options.size
         if noticed:
             assert set(codes) == {550}
@@ -263,6 +287,112 @@ class Reading:
         self._messages += min(codes) < 400
         self._ended = 421 in codes
         self._forget()
+
+    # --- messages in chunks ----------------------------------------------------------------
+
+    def _is_chunk(self, line: bytes) -> bool:
+        """Whether octets follow this line that are no commands."""
+        match = _CHUNK.fullmatch(line)
+        return match is not None and self._proper_end and self._size(line) is not None
+
+    def _size(self, line: bytes) -> int | None:
+        """How many octets follow; None for more than anybody reads."""
+        match = _CHUNK.fullmatch(line)
+        assert match is not None
+        small = len(match[1]) <= 20 and int(match[1]) <= _LARGEST_CHUNK
+        return int(match[1]) if small else None
+
+    def _is_good_chunk(self, line: bytes) -> bool:
+        return self._is_chunk(line) and _GOOD_CHUNK.fullmatch(line) is not None
+
+    def _chunk(self, line: bytes) -> None:
+        """A BDAT outside of a message: it begins one, or its octets are for nobody."""
+        options = self._conversation.options
+        disabled = "BDAT" in options.disabled_commands
+        if self._recipients and self._is_good_chunk(line) and not disabled:
+            self._message_in_chunks(line)
+            return
+        last = self._replies[-1] if self._replies else None
+        size = self._size(line) or 0
+        if last is not None and last.code == 421 and len(self._replies) == 1:
+            size = 0  # One bad command too many: the rest is not even read.
+        if len(self._rest()) < size:
+            self._ended = True
+            return
+        self._position += size
+        reply = self._reply()
+        self._check_enhanced_code(line, reply)
+        assert reply.code >= 400, "a chunk for nobody"
+        self._ended = reply.code == 421
+
+    def _message_in_chunks(self, line: bytes) -> None:
+        message = b""
+        while True:
+            size = self._size(line) or 0
+            octets = self._rest()[:size]
+            message += octets
+            self._position += len(octets)
+            if len(octets) < size:
+                self._broken_off(message)
+                self._ended = True
+                return
+            good = _GOOD_CHUNK.fullmatch(line)
+            assert good is not None
+            if good[1] is not None:
+                codes = self._codes(each=self._conversation.options.lmtp)
+                self._judge(self._on_data(message), message, codes, noticed=False)
+                return
+            [code] = self._codes(each=False)
+            if code != 250:
+                event = self._on_data(message)
+                limit = self._conversation.options.size
+                too_large = limit is not None and len(message) > limit
+                assert too_large or event.outcome not in (ACCEPTED, EACH), "refused for nothing"
+                self._judge(event, message, [code], noticed=False)
+                return
+            following = self._between_chunks()
+            if following is None:
+                self._broken_off(message)
+                self._forget()
+                return
+            line = following
+
+    def _between_chunks(self) -> bytes | None:
+        """The line that announces the next chunk; None where none does."""
+        while True:
+            line = self._line()
+            if line is None:
+                self._ended = True
+                return None
+            if self._is_good_chunk(line):
+                return line
+            verb = line.split(b" ")[0].upper() if self._proper_end else b""
+            hello = _HELLO[2:] if self._conversation.options.lmtp else _HELLO[:2]
+            disabled = self._conversation.options.disabled_commands
+            known = verb.decode("latin-1") not in disabled
+            if verb == b"BDAT" or (verb in (*_ABORTING, *hello) and known):
+                self._again = line
+                return None
+            reply = self._reply()
+            self._check_enhanced_code(line, reply)
+            assert verb not in _REFUSED_BETWEEN or reply.code in (503, 421), "out of order"
+            if reply.code == 421:
+                self._ended = True
+                return None
+
+    def _on_data(self, message: bytes) -> Event:
+        """The call for a message in chunks, which may have ended any number of lines ago."""
+        assert self._diary, "a message that nobody was given"
+        event = self._diary.pop()
+        assert event.name == "on_data"
+        assert event.line <= self._lines
+        assert event.envelope == (self._sender, tuple(self._recipients)), "the envelope has changed"
+        self._check_read(event, message[: self._conversation.options.size])
+        return event
+
+    def _broken_off(self, message: bytes) -> None:
+        event = self._on_data(message)
+        assert not event.whole, "the end of a message that has none"
 
     def _check_read(self, event: Event, message: bytes) -> None:
         assert message.startswith(event.read), "the application got another message"
@@ -283,8 +413,8 @@ _CHALLENGE = re.compile(rb"334 (\S+)\r\n")
 
 
 def _same_challenge(reply: bytes) -> bytes:
-    """`reply`, with the challenge of CRAM-MD5 replaced, which is never the same."""
+    """`reply`, with the challenge of CRAM-MD5 or SCRAM replaced, which is never the same."""
     challenge = _CHALLENGE.fullmatch(reply)
-    if challenge is None or not base64.b64decode(challenge[1]).startswith(b"<"):
+    if challenge is None or not base64.b64decode(challenge[1]).startswith((b"<", b"r=")):
         return reply
     return b"334 <challenge>\r\n"

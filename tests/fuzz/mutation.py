@@ -25,6 +25,13 @@ FRAGMENTS = (
     *(b"<handshake>\r\n", b"EHLO c\r\n", b"LHLO c\r\n", b"STARTTLS\r\n", b"QUIT\r\n", b"RSET\r\n"),
     *(b"MAIL FROM:<a@x>\r\n", b"RCPT TO:<b@x>\r\n", b"RCPT TO:<nobody@x>\r\n", b"DATA\r\n"),
     *(b" SMTPUTF8", b" SIZE=99", b" BODY=8BITMIME", b" NOTIFY=NEVER", b" ORCPT=utf-8;"),
+    *(b"BDAT 6 LAST\r\n", b"BDAT 6\r\nQUIT\r\n", b"BDAT 0 LAST\r\n", b"BDAT 3", b" LAST"),
+    *(
+        b" BODY=BINARYMIME",
+        b"AUTH SCRAM-SHA-256 ",
+        b"biwsbj1hbGljZSxyPWFiYw==",
+        b"AUTH OAUTHBEARER ",
+    ),
     *(
         b"AUTH PLAIN ",
         b"AUTH LOGIN\r\n",
