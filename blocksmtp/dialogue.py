@@ -77,7 +77,7 @@ class Dialogue:
         """Have `reply` sent with the next flush, or now where much is due."""
         octets = reply.encode(enhanced=self._enhanced)
         if self._shows:
-            self._logger.debug("S: %s", printable(octets))
+            self._logger.debug("S: %s", f"{reply.code} ***" if reply.secret else printable(octets))
         self._writer.write(octets)
 
     def flush(self) -> None:

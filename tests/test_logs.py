@@ -20,6 +20,7 @@ from blocksmtp import AuthResponse, SMTPError, SMTPSession
 from blocksmtp.logs import ServerLogger, SessionLogger, shown_command, shown_traceback
 from blocksmtp.text import CONTROL_CHARACTERS
 from tests.client import Client, connect, serving, trusting, wait_until_idle
+from tests.scram_client import ScramClient
 
 
 class Log(logging.Handler):
@@ -242,6 +243,24 @@ def test_no_secret_after_a_break_is_logged() -> None:
         client.send(PLAIN)  # and no line end
         assert client.rest().startswith(b"421 4.4.2 ")
     assert [secret for secret in SECRETS if secret in log.everything] == []
+
+
+def test_no_challenge_of_scram_is_logged() -> None:
+    """With the server's last one, and the rest, passwords could be tried at leisure."""
+    with logged(
+        auth_methods=["SCRAM-SHA-256"],
+        on_auth=lambda auth, session: auth.username if auth.validate_password("secret") else None,
+    ) as (log, client):
+        scram = ScramClient("alice", "secret")
+        first = base64.b64encode(scram.first).decode()
+        challenge = client.expect(334, f"AUTH SCRAM-SHA-256 {first}").lines[0]
+        final = base64.b64encode(scram.final(base64.b64decode(challenge)))
+        signature = client.expect(334, final).lines[0]
+        client.expect(235, "")
+    lines = "\n".join(log.messages)
+    assert lines.count("S: 334 ***") == 2
+    for secret in (first, challenge, final.decode(), signature):
+        assert secret not in lines
 
 
 def test_what_the_client_may_see_of_a_refusal_is_logged() -> None:

@@ -41,8 +41,10 @@ _MALFORMED = bad(501, "Error: Invalid base64", "5.5.2")
 class Authentication:
     """One AUTH exchange in progress."""
 
-    def __init__(self, machine: Machine, exchange: Exchange) -> None:
+    def __init__(self, machine: Machine, exchange: Exchange, *, secret: bool = False) -> None:
+        """`secret`: the challenges are for no log."""
         self._machine = machine
+        self._secret = secret
         self._exchange = exchange
         self._outcome = _CANCELLED
         self.refused = False
@@ -81,7 +83,7 @@ class Authentication:
         except _NoVerifier as failed:
             return self._end(failed.reply)
         self._machine.authentication = self
-        return Reply(334, (base64.b64encode(item).decode("ascii"),))
+        return Reply(334, (base64.b64encode(item).decode("ascii"),), secret=self._secret)
 
     def _ask(self, item: Auth | VerifierWanted) -> Any:
         """The application's answer to what the mechanism wants to know."""
@@ -120,7 +122,9 @@ def auth(machine: Machine, argument: str) -> Reply:
         initial = b"" if rest[0] == "=" else _from_base64(rest[0])
         if initial is None:
             return _MALFORMED
-    return Authentication(machine, MECHANISMS[name](initial, _surroundings(machine))).start()
+    exchange = MECHANISMS[name](initial, _surroundings(machine))
+    # The messages of SCRAM, all together, would let passwords be tried at leisure.
+    return Authentication(machine, exchange, secret=name.startswith("SCRAM-")).start()
 
 
 def offered_methods(machine: Machine) -> tuple[str, ...]:

@@ -58,7 +58,7 @@ class Reply:
     `lines` is the text, one element a line. `enhanced` is the status code of RFC 3463, None where
     RFC 2034 wants none (greetings, EHLO, 3yz). `bad` tells that the command was unknown, malformed
     or out of order, so that it counts against the client. `utf8` lets text go out in UTF-8.
-    `chunk` is what follows a BDAT command.
+    `chunk` is what follows a BDAT command. What is `secret` is for no log.
     """
 
     code: int
@@ -68,6 +68,7 @@ class Reply:
     bad: bool = False
     utf8: bool = False
     chunk: Chunk | None = None
+    secret: bool = False
 
     def encode(self, *, enhanced: bool = True) -> bytes:
         """The reply as octets, with its status code if `enhanced`.

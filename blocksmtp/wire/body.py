@@ -72,7 +72,10 @@ class MessageBody(abc.ABC):
         self.size_exceeded = False
         self.discarded = 0
         self.failure: Exception | None = None
-        self.stream = DataStream(self)
+        self.stream = self._make_stream()
+
+    def _make_stream(self) -> DataStream:
+        return DataStream(self)
 
     @property
     @abc.abstractmethod
@@ -126,14 +129,10 @@ class MessageBody(abc.ABC):
             piece = self._receive_some()
             if self._room is not None:
                 piece = self._within_size(piece, self._room)
-            self._settle()
         except (ConnectionError, SMTPError) as error:
             self.failure = error
             raise
         return piece
-
-    def _settle(self) -> None:  # noqa: B027 - where there is nothing, nothing is to be said
-        """Do what is due after some octets, where anything is."""
 
     def _within_size(self, piece: bytes, room: int) -> bytes:
         """As much of `piece` as there is room for; the rest is thrown away."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from .body import MessageBody, Pace
+from .stream import DataStream
 
 
 class Chunk(Protocol):
@@ -24,9 +25,10 @@ class Chunk(Protocol):
 class ChunkedBody(MessageBody):
     """The message that the chunks of BDAT make together.
 
-    A chunk is acknowledged as soon as all of it is there. The exception is the last one, whose
-    answer is that to the message; and once the message is refused, or too large, the next answer
-    that is due, and the end of the message, is that.
+    A chunk is acknowledged as soon as the application has read all of it: not when it arrives, or
+    it would be the network's affair which chunk a refusal is the answer to. The exception is the
+    last one, whose answer is that to the message; and once the message is refused, or too large,
+    the next answer that is due, and the end of the message, is that.
     """
 
     def __init__(
@@ -51,6 +53,9 @@ class ChunkedBody(MessageBody):
         """See MessageBody."""
         return self._is_last and not self._left
 
+    def _make_stream(self) -> DataStream:
+        return _ChunkedStream(self)
+
     def _begin(self, chunk: Chunk) -> None:
         self._left = chunk.size
         self._is_last = chunk.last
@@ -70,14 +75,25 @@ class ChunkedBody(MessageBody):
         self._left -= len(octets)
         return octets
 
-    def _settle(self) -> None:
+    def _take_some(self) -> bytes:
         """See MessageBody."""
-        if self._left == 0 and not self._is_answered:
-            self._is_answered = True
-            if self._is_last or self._refused:
-                self._ended = True
-            else:
-                self._acknowledge()
+        piece = super()._take_some()
+        if not piece:
+            self.consumed()
+        return piece
+
+    def consumed(self) -> None:
+        """All that was handed out has been read. Never raises: the next read tells what failed."""
+        if self._left or self._is_answered:
+            return
+        self._is_answered = True
+        if self._is_last or self._refused:
+            self._ended = True
+            return
+        try:
+            self._acknowledge()
+        except ConnectionError as error:
+            self.failure = error
 
     def _refuse(self) -> None:
         """See MessageBody."""
@@ -88,3 +104,27 @@ class ChunkedBody(MessageBody):
         """See MessageBody."""
         super()._let_go()
         del self._acknowledge, self._next_chunk
+
+
+class _ChunkedStream(DataStream):
+    """A stream that tells when all that it was given has been read."""
+
+    def __init__(self, body: ChunkedBody) -> None:
+        super().__init__(body)
+        self._chunks = body
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """See DataStream."""
+        line = super().readline(size)
+        self._tell()
+        return line
+
+    def _take(self, size: int) -> bytes:
+        """See DataStream."""
+        taken = super()._take(size)
+        self._tell()
+        return taken
+
+    def _tell(self) -> None:
+        if self._position == len(self._piece):
+            self._chunks.consumed()

@@ -105,7 +105,7 @@ class FuzzedApplication:
         outcome = ACCEPTED if "a" in self._letters else REFUSED
         self._note("on_auth", auth.username, session, outcome)
         if outcome is ACCEPTED:
-            return auth.username
+            return auth.username or "somebody"
         return AuthResponse(data={"status": "401"} if "c" in self._letters else None)
 
     def _judge(self, name: str, address: SMTPAddress, session: SMTPSession) -> None:

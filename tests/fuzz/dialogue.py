@@ -347,7 +347,7 @@ class Reading:
                 event = self._on_data(message)
                 limit = self._conversation.options.size
                 too_large = limit is not None and len(message) > limit
-                assert too_large or event.outcome not in (ACCEPTED, EACH), "refused for nothing"
+                assert too_large or event.outcome is not ACCEPTED, "refused for nothing"
                 self._judge(event, message, [code], noticed=False)
                 return
             following = self._between_chunks()

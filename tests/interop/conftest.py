@@ -23,7 +23,7 @@ REQUIRE = "BLOCKSMTP_REQUIRE_INTEROP"
 """Set to 1 (as .ci/run does), this environment variable makes a missing program a failure."""
 
 # Debian keeps servers where an ordinary user's PATH does not look.
-SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin", DAEMONS)
+SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin", DAEMONS, "/opt/exim4/usr/sbin")
 
 HERE = Path(__file__).parent
 
@@ -141,7 +141,9 @@ def run(program: Program, tmp_path: Path) -> Run:
 class StartHAProxy(Protocol):
     """Starts HAProxy; see the class for the arguments."""
 
-    def __call__(self, port: int, options: str, lines: Sequence[str] = ()) -> HAProxy: ...
+    def __call__(
+        self, port: int, options: str, lines: Sequence[str] = (), bind: str = ""
+    ) -> HAProxy: ...
 
 
 @pytest.fixture
@@ -149,8 +151,10 @@ def haproxy(program: Program, tmp_path: Path) -> Iterator[StartHAProxy]:
     """Starts HAProxy in front of a server; at the end it is stopped."""
     with ExitStack() as stack:
 
-        def start_haproxy(port: int, options: str, lines: Sequence[str] = ()) -> HAProxy:
-            started = HAProxy(program("haproxy"), tmp_path, port, options, lines)
+        def start_haproxy(
+            port: int, options: str, lines: Sequence[str] = (), bind: str = ""
+        ) -> HAProxy:
+            started = HAProxy(program("haproxy"), tmp_path, port, options, lines, bind)
             stack.callback(started.stop)
             return started
 

@@ -21,9 +21,16 @@ class HAProxy:
     """
 
     def __init__(
-        self, executable: str, folder: Path, port: int, options: str, lines: Sequence[str] = ()
+        self,
+        executable: str,
+        folder: Path,
+        port: int,
+        options: str,
+        lines: Sequence[str] = (),
+        bind: str = "",
     ) -> None:
-        """`port` is the server's, `options` follow it, `lines` stand in the section beside it."""
+        """`port` is the server's, `options` follow it, `lines` stand in the section beside it;
+        `bind` follows what clients connect to."""
         self.log = Log()
         with ExitStack() as undo:
             listener = undo.enter_context(socket.create_server((HOST, 0)))
@@ -41,7 +48,7 @@ class HAProxy:
                 # Without it a health check is given up when the next one is due.
                 f"  timeout check {TIMEOUT:.0f}s\n"
                 "listen mail\n"
-                f"  bind fd@{listener.fileno()}\n"
+                f"  bind fd@{listener.fileno()} {bind}\n"
                 + "".join(f"  {line}\n" for line in lines)
                 + f"  server blocksmtp {HOST}:{port} {options}\n"
             )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import smtplib
 import ssl
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from blocksmtp import SMTPSession
-from tests.certificates import Authority
+from tests.certificates import Authority, Leaf
 
 from .conftest import StartHAProxy
 from .serving import AWKWARD, HOST, TIMEOUT, CountingSocket, Serve, Served
@@ -97,6 +98,50 @@ def test_tls_passes_through(
     assert message.session.transmission_type == "ESMTPS"
     assert message.session.servername == "localhost"
     assert told(message.session) == expected
+    assert problems(served, caplog) == []
+
+
+def test_a_proxy_that_ends_tls_tells_of_it(
+    serve: Serve,
+    haproxy: StartHAProxy,
+    authority: Authority,
+    leaf: Leaf,
+    ca_file: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "proxy.pem").write_bytes(leaf.combined)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.trusted_by(context)
+    authority.issue("alice@example.com").shown_by(context, tmp_path)
+    served = serve(use_proxy=[HOST], disabled_commands=["STARTTLS"])
+    proxy = haproxy(
+        served.port,
+        "send-proxy-v2-ssl-cn proxy-v2-options ssl,cert-cn,ssl-cipher,authority,unique-id,crc32c",
+        UNIQUE_ID,
+        f"ssl crt {tmp_path / 'proxy.pem'} ca-file {ca_file} verify required alpn smtp",
+    )
+    context.set_alpn_protocols(["smtp"])
+    with smtplib.SMTP_SSL("localhost", proxy.port, context=context, timeout=TIMEOUT) as smtp:
+        smtp.sendmail(FROM, TO, AWKWARD)
+        expected = ends(smtp)
+        assert isinstance(smtp.sock, ssl.SSLSocket)
+        cipher = smtp.sock.cipher()
+    message = served.mailbox.only()
+    told_of = message.session.proxy
+    assert told(message.session) == expected
+    assert told_of is not None
+    assert (told_of.version, told_of.local) == (2, False)
+    assert told_of.authority == "localhost"
+    assert told_of.alpn == "smtp"
+    assert told_of.unique_id
+    assert told_of.ssl is not None
+    assert (told_of.ssl.client_ssl, told_of.ssl.client_cert_connection) == (True, True)
+    assert told_of.ssl.verified
+    assert told_of.ssl.version == "TLSv1.3"
+    assert cipher is not None
+    assert told_of.ssl.cipher == cipher[0]
+    assert not message.session.secure, "that is of the connection itself"
     assert problems(served, caplog) == []
 
 

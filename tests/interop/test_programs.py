@@ -19,6 +19,9 @@ from .conftest import REQUIRE
         ("openssl", ["version"], "OpenSSL"),
         ("postconf", ["-dh", "mail_version"], "."),
         ("haproxy", ["-v"], "HAProxy"),
+        ("msmtp", ["--version"], "scram-sha-256"),
+        ("gsasl", ["--version"], "GNU SASL"),
+        ("exim4", ["--version"], "Exim"),
     ],
 )
 def test_a_program_runs(

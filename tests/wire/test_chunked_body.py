@@ -66,16 +66,31 @@ def test_the_octets_of_all_chunks_whatever_they_are() -> None:
         assert [event for event in chunks.events if event == "next"] == ["next", "next"]
 
 
-def test_a_chunk_is_acknowledged_once_it_has_come_and_the_last_one_is_not() -> None:
-    chunks = Chunks([Chunk(3), Chunk(2), Chunk(2, last=True)], b"a", b"bcdefg")
+@pytest.mark.parametrize("pieces", [(b"abcdefg",), (b"a", b"bcdefg"), (b"ab", b"c", b"de", b"fg")])
+def test_a_chunk_is_acknowledged_once_it_was_read_and_the_last_one_is_not(
+    pieces: tuple[bytes, ...],
+) -> None:
+    chunks = Chunks([Chunk(3), Chunk(2), Chunk(2, last=True)], *pieces)
     stream = chunks.body.stream
     assert stream.read(2) == b"ab"
-    # All of the first chunk is there: "bc" came together.
-    assert chunks.events == ["acknowledged after 1"]
-    assert stream.read() == b"cdefg"
-    assert chunks.events == [
-        *("acknowledged after 1", "next", "acknowledged after 3", "next"),
-    ]
+    assert chunks.events == []
+    assert stream.read(1) == b"c"
+    assert chunks.events == ["acknowledged after 3"]
+    assert stream.read() == b"defg"
+    assert chunks.events == ["acknowledged after 3", "next", "acknowledged after 5", "next"]
+    chunks.body.discard(refused=False)
+    assert chunks.body.complete
+
+
+def test_a_line_that_ends_a_chunk_is_all_of_it() -> None:
+    chunks = Chunks([Chunk(6), Chunk(2, last=True)], b"a\r\nb\r\nc\n")
+    stream = chunks.body.stream
+    assert stream.readline() == b"a\r\n"
+    assert chunks.events == []
+    assert stream.readline() == b"b\r\n"
+    assert chunks.events == ["acknowledged after 6"]
+    assert stream.readline() == b"c\n"
+    assert stream.readline() == b""
 
 
 def test_no_octet_beyond_the_chunk_is_taken() -> None:
@@ -96,8 +111,9 @@ def test_what_is_left_unread_is_read_away_chunk_by_chunk() -> None:
     assert len([event for event in chunks.events if event != "next"]) == 2
 
 
-def test_a_refusal_in_a_chunk_is_the_answer_to_it() -> None:
-    chunks = Chunks([Chunk(6), Chunk(3, last=True)], b"abc", b"defghi")
+@pytest.mark.parametrize("pieces", [(b"abcdefghi",), (b"abc", b"defghi")])
+def test_a_refusal_in_a_chunk_is_the_answer_to_it(pieces: tuple[bytes, ...]) -> None:
+    chunks = Chunks([Chunk(6), Chunk(3, last=True)], *pieces)
     assert chunks.body.stream.read(1) == b"a"
     chunks.body.discard(refused=True)
     assert not chunks.body.complete
@@ -110,7 +126,7 @@ def test_a_refusal_after_an_acknowledged_chunk_waits_for_the_next() -> None:
     assert chunks.body.stream.read(3) == b"abc"
     chunks.body.discard(refused=True)
     assert not chunks.body.complete
-    assert chunks.events == ["acknowledged after 0", "next"]
+    assert chunks.events == ["acknowledged after 3", "next"]
     assert chunks.coming == [Chunk(3, last=True)]
 
 
