@@ -21,7 +21,7 @@ from .conftest import REQUIRE
         ("haproxy", ["-v"], "HAProxy"),
         ("msmtp", ["--version"], "scram-sha-256"),
         ("gsasl", ["--version"], "GNU SASL"),
-        ("exim4", ["--version"], "Exim"),
+        ("exim4", ["-C", "/dev/null", "-bV"], "Exim"),
     ],
 )
 def test_a_program_runs(
