@@ -210,8 +210,9 @@ class Dialogue:
 
     def acknowledge_chunk(self, reply: Reply) -> None:
         """A chunk has come. Raises ConnectionError."""
-        # Who brings one after the other makes progress, however long the message.
-        self._patience.renew()
+        if reply.chunk is not None and reply.chunk.size:
+            # Who brings one after the other makes progress, however long the message.
+            self._patience.renew()
         self.write(reply)
         if self._reader.empty:
             # The callback may take its time before it reads on.

@@ -100,6 +100,16 @@ def test_a_message_in_chunks_that_stops_coming_is_broken_off(said: str) -> None:
     assert not isinstance(failed[0], ConnectionAbortedError)
 
 
+def test_chunks_without_octets_are_no_progress() -> None:
+    with serving(transaction_timeout=SHORT, data_min_rate=0) as server, connect(server) as client:
+        client.hello()
+        client.envelope()
+        began = time.monotonic()
+        while client.command("BDAT 0") == "250 2.0.0 0 octets received":
+            assert time.monotonic() - began < TIMEOUT
+        assert time.monotonic() - began >= SHORT / 2
+
+
 def test_a_refused_chunk_that_stops_coming_is_broken_off() -> None:
     with serving(socket_timeout=SHORT) as server, connect(server) as client:
         client.hello()

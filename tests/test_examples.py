@@ -26,7 +26,7 @@ import pytest
 from blocksmtp import SMTPServer
 from tests.scram_client import ScramClient
 
-from .client import Client, connect, trusting
+from .client import TIMEOUT, Client, connect, trusting, wait_until_idle
 from .running import Running
 
 FOLDER = Path(__file__).parents[1] / "examples"
@@ -522,6 +522,42 @@ def test_a_client_without_a_good_certificate_is_refused(
         client.hello()
         with pytest.raises((ssl.SSLError, ConnectionError)):
             upgraded(client, context)
+
+
+# --- exactly_once --------------------------------------------------------------------------------
+
+
+def test_what_is_sent_again_is_stored_once(example: Example) -> None:
+    module = example("exactly_once")
+    inbox = module.Inbox()
+    reading, gone = threading.Event(), threading.Event()
+    take = inbox.on_data
+
+    def slow(stream: Any, session: Any) -> Any:
+        answer = take(stream, session)
+        reading.set()
+        assert gone.wait(TIMEOUT)
+        return answer
+
+    inbox.on_data = slow
+    message = b"Message-ID: <1@example.com>\r\n\r\nOnce.\r\n"
+    with listening(module.make_server(inbox)) as server:
+        with connect(server) as client:
+            client.hello()
+            client.envelope()
+            client.expect(354, "DATA")
+            client.send(message + b".\r\n")
+            assert reading.wait(TIMEOUT)
+            client.reset()
+        gone.set()
+        wait_until_idle(server)
+        # It is stored, and the client does not know; but who sends it twice means it twice.
+        for answer in ("we have that already", "stored"):
+            with connect(server) as client:
+                client.hello()
+                client.envelope()
+                assert client.message(message) == f"250 2.6.0 {answer}"
+    assert inbox.stored == [message, message]
 
 
 # --- behind_a_proxy ------------------------------------------------------------------------------
