@@ -14,10 +14,18 @@ from blocksmtp.auth import (
     CramMD5Auth,
     LoginAuth,
     PlainAuth,
+    ScramAuth,
     XOAuth2Auth,
 )
 from blocksmtp.options import AUTH_METHODS
-from blocksmtp.protocol.sasl import MECHANISMS, Exchange, MechanismError, Surroundings
+from blocksmtp.protocol.sasl import (
+    MECHANISMS,
+    CredentialsWrong,
+    Exchange,
+    MechanismError,
+    Surroundings,
+)
+from tests.scram_client import ScramClient
 
 ACCEPTED = AuthResponse("alice")
 REFUSED = AuthResponse()
@@ -271,3 +279,75 @@ def test_xoauth2_malformed(response: bytes) -> None:
 def test_a_repr_shows_the_name_and_no_secret(presented: Auth) -> None:
     assert "alice" in repr(presented)
     assert "secret" not in repr(presented)
+
+
+# --- SCRAM-SHA-256 (RFC 5802, RFC 7677) --------------------------------------------------------
+
+
+def scram_begun() -> tuple[Exchange, bytes, ScramClient]:
+    """An exchange that waits for the client's proof, the nonce, and the client."""
+    client = ScramClient("alice", "secret")
+    exchange, server_first = begin("SCRAM-SHA-256", client.first)
+    nonce = server_first.split(b",")[0].removeprefix(b"r=")
+    assert nonce.startswith(b"rOprNGfwEbeRWgbNEkqO")
+    assert len(nonce) == 20 + 24
+    client.final(server_first)
+    return exchange, nonce, client
+
+
+PROOF = b"dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
+
+
+@pytest.mark.parametrize(
+    "final",
+    [
+        b"",
+        b"c=biws,r=%s",
+        b"c=biws,r=%s,p=",
+        b"c=biws,r=%s,p=" + PROOF[:-1],
+        b"c=biws,r=%s,p=" + PROOF[:-4] + b"dVQ=dVQ=",
+        b"c=biws,r=%s,p=" + PROOF + b",x=y",
+        b"c=biws,r=%sx,p=" + PROOF,
+        b"c=bi=s,r=%s,p=" + PROOF,
+        b"c=biw,r=%s,p=" + PROOF,
+        b"c=,r=%s,p=" + PROOF,
+        b"r=%s,c=biws,p=" + PROOF,
+        b"n,c=biws,r=%s,p=" + PROOF,
+    ],
+)
+def test_a_final_message_of_scram_that_is_none(final: bytes) -> None:
+    exchange, nonce, _ = scram_begun()
+    with pytest.raises(MechanismError):
+        exchange.send(final % nonce if b"%s" in final else final)
+
+
+@pytest.mark.parametrize("binding", [b"eSws", b"biwsYQ==", b"bixhPWJvYiw="])
+def test_a_header_that_is_another_at_the_end(binding: bytes) -> None:
+    """Somebody in between has changed it (RFC 5802, section 6)."""
+    exchange, nonce, _ = scram_begun()
+    with pytest.raises(CredentialsWrong):
+        exchange.send(b"c=%s,r=%s,p=%s" % (binding, nonce, PROOF))
+
+
+def test_extensions_of_scram_are_passed_over_and_signed() -> None:
+    client = ScramClient("alice", "secret")
+    exchange, server_first = begin("SCRAM-SHA-256", client.first + b",x=y")
+    auth = exchange.send(client.final(server_first))
+    assert isinstance(auth, ScramAuth)
+    assert not auth.validate_password("secret"), "the client did not sign what it sent"
+
+
+def test_scram_knows_the_password_or_not() -> None:
+    client = ScramClient("j\u00fcrgen", "secret", header=b"n,a=b=2Cb=3D,")
+    exchange, server_first = begin("SCRAM-SHA-256", client.first)
+    auth = exchange.send(client.final(server_first))
+    assert isinstance(auth, ScramAuth)
+    assert (auth.method, auth.username) == ("SCRAM-SHA-256", "j\u00fcrgen")
+    assert auth.authzid == "b,b="
+    for wrong in ("Secret", "", None):
+        assert not auth.validate_password(wrong)
+        assert not auth.verified
+    assert auth.validate_password("secret")
+    assert auth.verified
+    assert exchange.send(ACCEPTED) == client.expected
+    assert ended(exchange, b"")
