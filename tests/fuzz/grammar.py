@@ -110,7 +110,7 @@ def _parameters(path: Path) -> None:
     mail = _accepted(lambda: mail_parameters(path.parameters))
     if mail is not None:
         _arguments(mail.args, keywords)
-        assert mail.body_type in ("7bit", "8bitmime")
+        assert mail.body_type in ("7bit", "8bitmime", "binarymime")
         assert mail.size is None or 0 <= mail.size < 10**20
         assert mail.dsn.ret in (None, "FULL", "HDRS")
         _clean(mail.dsn.envid or "")
