@@ -202,10 +202,13 @@ def _parse_v2(header: bytes) -> ProxyHeader:
         skip = skip if len(block) >= skip else 0
         try:
             tlvs = parse_tlvs(block[skip:])
+        except ProxyHeaderBroken:
+            tlvs = []
+        _check_crc32c(header, _V2_FIXED + skip, tlvs)
+        try:
             info = proxy_info(tlvs)
         except ProxyHeaderBroken:
-            tlvs, info = [], ProxyInfo(version=2)
-        _check_crc32c(header, _V2_FIXED + skip, tlvs)
+            info = ProxyInfo(version=2)
         local = command == _LOCAL
         return ProxyHeader(None, None, local=local, info=replace(info, local=local))
     if len(block) < skip:

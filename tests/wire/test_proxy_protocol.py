@@ -623,3 +623,16 @@ def test_a_connection_of_the_proxy_s_own_may_tell_something() -> None:
     header = version_2(tlv(0x05, b"id"), command=0x20, family=0x00, block=b"")
     expected = ProxyInfo(version=2, local=True, unique_id=b"id", tlvs=((0x05, b"id"),))
     assert info_of(header) == expected
+
+
+@pytest.mark.parametrize("broken", BROKEN_TLVS)
+@pytest.mark.parametrize(("command", "family"), [(0x20, 0x11), (0x21, 0x00)])
+def test_a_checksum_counts_whatever_stands_beside_it(
+    broken: bytes, command: int, family: int
+) -> None:
+    addresses = V4 if family else b""
+    right = with_checksum(addresses + broken, command=command, family=family)
+    assert read_header(Pieces([right])) is not None
+    wrong = right[:-1] + bytes([right[-1] ^ 1])
+    with pytest.raises(ProxyHeaderBroken, match="checksum"):
+        read_header(Pieces([wrong]))
