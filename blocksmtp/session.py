@@ -110,7 +110,7 @@ class ProxyInfo:
     local: bool = False
     """Whether the connection is the proxy's own, for a health check, say."""
     authority: str | None = None
-    """The host name that the client asked the proxy for (SNI)."""
+    """The host name that the client asked the proxy for (SNI); None also for what is none."""
     alpn: str | None = None
     """The protocol that the client and the proxy agreed on (RFC 7301)."""
     unique_id: bytes | None = None

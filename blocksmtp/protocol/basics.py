@@ -65,7 +65,8 @@ def _address(argument: str, *, lenient: bool) -> SMTPAddress:
         path = parse_path(f"TO:<{bare}>", "TO", lenient=lenient)
     except GrammarError:
         return SMTPAddress(bare, bare, args)
-    return SMTPAddress(path.address, bare, args)
+    # What a ">" inside cut off is no mailbox with something behind it.
+    return SMTPAddress(path.address if path.raw == bare else bare, bare, args)
 
 
 def _text(result: Any) -> str | None:
