@@ -27,7 +27,6 @@ from .errors import (
 )
 from .logs import SessionLogger
 from .protocol.application import Application, Defect
-from .protocol.machine import Machine
 from .protocol.replies import Next, Reply, closing
 from .protocol.security import Security
 from .session import ConnectionInfo, MessageInfo, SMTPEnvelope, SMTPSession
@@ -38,6 +37,7 @@ from .wire.transport import PlainTransport
 if TYPE_CHECKING:
     from .host import Host
     from .options import Network, Options
+    from .protocol.machine import Machine
 
 # One for each octet: an id of 16 has 80 bits of chance.
 _ID_CHARACTERS = b"abcdefghijklmnopqrstuvwxyz234567" * 8
@@ -51,7 +51,22 @@ def too_many_clients(host: Host) -> Reply:
     return closing(f"{host.options.name} Too many connections, try again later", "4.7.0")
 
 
-def _connected(host: Host, session: SMTPSession, logger: SessionLogger) -> None:
+def new_id() -> str:
+    """One for a session that no other has."""
+    return os.urandom(16).translate(_ID_CHARACTERS).decode("ascii")
+
+
+def call_on_close(application: Application, session: SMTPSession) -> None:
+    """Tell the application that its client has gone. Never raises."""
+    try:
+        application.call("on_close", session)
+    except Defect:
+        pass  # It has been reported.
+    except SMTPError as error:  # There is nothing left to refuse.
+        application.report(error, "on_close")
+
+
+def connected(host: Host, session: SMTPSession, logger: SessionLogger) -> None:
     """Tell the listeners of "connect" who the client is."""
     host.emit(
         "connect",
@@ -68,7 +83,7 @@ def _connected(host: Host, session: SMTPSession, logger: SessionLogger) -> None:
     )
 
 
-class _MessageEvents(MessageWatch):
+class MessageEvents(MessageWatch):
     """Tells the listeners of "message" what became of a session's messages."""
 
     def __init__(self, host: Host, session_id: str, logger: SessionLogger) -> None:
@@ -119,7 +134,7 @@ class Connection:
         self._plain = PlainTransport(sock)
         self._tls_connection: object = None
         self._security: Security | None = None
-        watch = _MessageEvents(host, self.session.id, logger)
+        watch = MessageEvents(host, self.session.id, logger)
         self._dialogue = Dialogue(self._plain, self._options, logger, watch)
         self._application = Application(
             host.callbacks,
@@ -130,7 +145,7 @@ class Connection:
 
     def _new_session(self, remote: Any) -> SMTPSession:
         session = SMTPSession(
-            id=os.urandom(16).translate(_ID_CHARACTERS).decode("ascii"),
+            id=new_id(),
             server_name=self._options.name,
             lmtp=self._options.lmtp,
         )
@@ -221,15 +236,7 @@ class Connection:
         try:
             self._logger.info("connection closed")
         finally:
-            self._call_on_close()
-
-    def _call_on_close(self) -> None:
-        try:
-            self._application.call("on_close", self.session)
-        except Defect:
-            pass  # It has been reported.
-        except SMTPError as error:  # There is nothing left to refuse.
-            self._application.report(error, "on_close")
+            call_on_close(self._application, self.session)
 
     def _serve(self) -> None:
         if not self._identify():
@@ -242,10 +249,9 @@ class Connection:
             self.session.remote_address or "a Unix socket",
             self.session.remote_port,
         )
-        connected = functools.partial(_connected, self._host, self.session, self._logger)
-        self._machine = machine = Machine(
-            self.session, self._options, self._application, connected, self._host.decoys
-        )
+        announce = functools.partial(connected, self._host, self.session, self._logger)
+        machine = self._host.new_machine(self.session, self._application, announce)
+        self._machine = machine
         if self._security is not None:
             machine.security = self._security
         self._speaking = True

@@ -104,22 +104,37 @@ class Dialogue:
             reply = self._next_reply(machine, machine.feed)
             if reply.then is Next.COMMAND:
                 self.write(reply)
-            elif reply.then is Next.BODY:
-                going_on = self._receive_message(machine, reply)
-            elif reply.then is Next.DISCARD:
-                self._read_away(reply)
-                self.write(reply)
-            elif reply.then is Next.CLOSE:
-                self.write(reply)
-                going_on = False
-            elif self._reader.empty:
+            else:
+                going_on = self.carry_out(reply, machine, upgrade)
+
+    def next_reply(self, machine: Machine) -> Reply:
+        """The reply to the next command or SASL response; it is for `carry_out`. Raises as
+        `converse`."""
+        return self._next_reply(machine, machine.feed)
+
+    def carry_out(self, reply: Reply, machine: Machine, upgrade: Callable[[], bool]) -> bool:
+        """Write `reply`, and do what comes after; whether the dialogue goes on. See `converse`."""
+        if reply.then is Next.BODY:
+            if reply.chunk is None:
+                self.invite(reply)
+            return self.receive_message(machine, reply)
+        if reply.then is Next.TLS:
+            if self._reader.empty:
                 self.write(reply)
                 self.flush()
-                going_on = upgrade()
-            else:
-                # Said in clear, it would be heard as if said in TLS (CVE-2011-0411).
-                self._logger.warning("octets follow STARTTLS in clear: connection closed")
-                going_on = False
+                return upgrade()
+            # Said in clear, it would be heard as if said in TLS (CVE-2011-0411).
+            self._logger.warning("octets follow STARTTLS in clear: connection closed")
+            return False
+        if reply.then is Next.DISCARD:
+            self._read_away(reply)
+        self.write(reply)
+        return reply.then is not Next.CLOSE
+
+    @property
+    def has_input(self) -> bool:
+        """Whether something was received that has not been answered."""
+        return not self._reader.empty or self._unanswered is not None
 
     def _next_reply(
         self, machine: Machine, feed: Callable[[bytes], Reply], *, interruptible: bool = True
@@ -142,7 +157,13 @@ class Dialogue:
             return machine.reject("Error: a line must end in CRLF", line)
         return feed(line[:-1])
 
-    def _receive_message(self, machine: Machine, reply: Reply) -> bool:
+    def invite(self, reply: Reply) -> None:
+        """Let the client begin with the message that comes after `reply`."""
+        self.write(reply)
+        # The callback may do something else before it reads.
+        self.flush()
+
+    def receive_message(self, machine: Machine, reply: Reply) -> bool:
         """Receive the message that `reply` lets come, and answer; whether the dialogue goes on."""
         body = self._body(machine, reply)
         envelope = machine.session.envelope
@@ -187,9 +208,6 @@ class Dialogue:
             return ChunkedBody(
                 self._pace(), reply.chunk, chunks.acknowledge, chunks.next, options.size
             )
-        self.write(reply)
-        # The callback may do something else before it reads.
-        self.flush()
         return DotStuffedBody(self._pace(), self._reader, options.bare_newline, options.size)
 
     def _pace(self) -> Pace:

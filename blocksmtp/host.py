@@ -6,12 +6,13 @@ import contextlib
 import os
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from .events import Events
 from .limits import ClientLimits
 from .logs import ServerLogger, SessionLogger
+from .protocol.machine import Machine
 from .resolver import ReverseResolver
 from .scram import ScramDecoys
 from .threads import ConnectionThreads
@@ -21,7 +22,8 @@ from .wire.transport import WakeUp
 if TYPE_CHECKING:
     from .connection import Connection
     from .options import Options
-    from .protocol.application import Callbacks
+    from .protocol.application import Application, Callbacks
+    from .session import SMTPSession
 
 Logger = ServerLogger | SessionLogger
 
@@ -76,6 +78,12 @@ class Host:
         wake_up, self._wake_up = self._wake_up, None
         if wake_up is not None:
             wake_up.close()
+
+    def new_machine(
+        self, session: SMTPSession, application: Application, connected: Callable[[], None]
+    ) -> Machine:
+        """The protocol machine for a connection; `connected` as there."""
+        return Machine(session, self.options, application, connected, self.decoys)
 
     def began(self, connection: Connection) -> None:
         """A connection's thread is about to start."""

@@ -19,6 +19,7 @@ from .signals import closed_by_signals
 from .wire.sockets import UnixPath, tcp_sockets, unix_socket
 
 if TYPE_CHECKING:
+    from .in_memory.client import SMTPTestClient
     from .session import SMTPSession
 
 _Server = TypeVar("_Server", bound="SMTPServer")
@@ -68,7 +69,7 @@ class SMTPServer:
                 setattr(self, name, given)
             else:
                 callback(name, getattr(self, name))
-        self._host = Host(self.options, self)
+        self._host = self._make_host()
         self._changed = self._host.changed
         # For who waits for the end alone: connections come and go without waking it.
         self._over = threading.Condition(self._host.lock)
@@ -78,6 +79,9 @@ class SMTPServer:
         """The thread that is at it."""
         self._closed = False
         self._close_deadline = float("inf")
+
+    def _make_host(self) -> Host:
+        return Host(self.options, self)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in CALLBACKS:
@@ -232,6 +236,23 @@ class SMTPServer:
                 if was_closed or not self._closing:
                     raise
             self.wait()
+
+    def test_client(self, **connection: Any) -> SMTPTestClient:
+        """A client whose whole dialogue runs in the calling thread: no socket, no other thread.
+
+        So callbacks see the caller's database transaction, and the caller what they did in it. The
+        server need not listen; no limit of clients and no time limit applies. `connection` says
+        what the server shall take the client for: `remote_address` ("127.0.0.1"), `remote_port`,
+        `local_address`, `local_port`, `client_hostname`, `client_hostname_verified`, `proxy` (a
+        ProxyInfo), and, of the TLS that is pretended, `secure` (from the start), `servername`,
+        `tls_options` (a TLSCipherInfo) and `client_certificate` (see `get_peer_certificate`).
+        Raises TypeError for another, RuntimeError after `close`.
+        """
+        from .in_memory.client import SMTPTestClient
+
+        if self._closing:
+            raise RuntimeError("the server is closed")
+        return SMTPTestClient(self._host, **connection)
 
     # --- closing ---------------------------------------------------------------------------
 

@@ -31,9 +31,10 @@ ROOM_OF = {
     "wire": "wire",
     "resolver": "resolver",
     **dict.fromkeys(("connection", "dialogue", "events", "host", "limits"), "connection"),
-    **dict.fromkeys(("listener", "scheduling", "threads", "tls_state"), "connection"),
+    **dict.fromkeys(("in_memory", "listener", "scheduling", "threads", "tls_state"), "connection"),
     **dict.fromkeys(("server", "signals"), "server"),
-    **dict.fromkeys(("__init__", "__main__", "cli", "contrib", "delivery", "testing"), "user"),
+    **dict.fromkeys(("pytest_plugin", "testing"), "user"),
+    **dict.fromkeys(("__init__", "__main__", "cli", "contrib", "delivery", "message"), "user"),
 }
 
 # What the protocol, which is logic from octets to replies, has no business with.
