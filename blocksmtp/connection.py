@@ -204,7 +204,8 @@ class Connection:
         try:
             self._serve()
         except ServerClosing:
-            self._say_goodbye("Server shutting down", "4.3.2")
+            if self._host.says_goodbye:
+                self._say_goodbye("Server shutting down", "4.3.2")
         except _SILENT as error:
             linger = not isinstance(error, ClientGone)
             forget_frames(error)  # This may be what a body keeps.

@@ -31,6 +31,9 @@ Logger = ServerLogger | SessionLogger
 class Host:
     """One server's insides."""
 
+    says_goodbye = True
+    """Whether idle clients are told that the server closes (RFC 5321, section 3.8)."""
+
     def __init__(self, options: Options, callbacks: Callbacks) -> None:
         self.options = options
         self.callbacks = callbacks

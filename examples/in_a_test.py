@@ -1,33 +1,30 @@
-"""A server inside a test: what a program sends is caught, and looked at.
+"""Mail in a test: what a program sends is caught, and looked at.
 
     python -m pytest examples/in_a_test.py
 
-The fixture is the part to copy. Nothing waits for time to pass: the port is open when `listen` has
-returned, and a message is in the mailbox before its sender gets the 250.
+The fixture `smtp_server` comes with blocksmtp. Nothing waits for time to pass: the port is open
+when the test begins, and a message is there when its sender has got the 250.
 """
 
 from __future__ import annotations
 
-import email
-import email.message
-import email.policy
 import smtplib
 import sys
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from email.message import EmailMessage
+from typing import TYPE_CHECKING
 
 import pytest
 
-from blocksmtp import DataStream, SMTPAddress, SMTPError, SMTPServer, SMTPSession
+if TYPE_CHECKING:
+    from blocksmtp.testing import MailCatcher
 
 
 def send_welcome(address: str, host: str, port: int) -> bool:
     """The program to be tested: greets a new member; False when the address is refused."""
-    message = email.message.EmailMessage()
+    message = EmailMessage()
     message["Subject"] = "Welcome!"
     message["To"] = address
-    message.set_content("We are glad to have you.\n")
+    message.set_content("We are glad to have you: https://club.example.com/start.\n")
     with smtplib.SMTP(host, port) as client:
         try:
             client.send_message(message, "club@example.com", [address])
@@ -36,56 +33,17 @@ def send_welcome(address: str, host: str, port: int) -> bool:
     return True
 
 
-@dataclass
-class Mailbox:
-    """Catches messages. The server calls it in the threads of its clients, hence the lock."""
-
-    host: str = "127.0.0.1"
-    port: int = 0
-    refused: set[str] = field(default_factory=set)
-    messages: list[email.message.EmailMessage] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def on_rcpt_to(self, address: SMTPAddress, session: SMTPSession) -> None:
-        if address.address in self.refused:
-            raise SMTPError("No such user", 550)
-
-    def on_data(self, stream: DataStream, session: SMTPSession) -> None:
-        message = email.message_from_bytes(stream.read(), policy=email.policy.SMTP)
-        with self.lock:
-            self.messages.append(message)
+def test_a_new_member_is_welcomed(smtp_server: MailCatcher) -> None:
+    assert send_welcome("dave@example.org", smtp_server.host, smtp_server.port)
+    (message,) = smtp_server.messages
+    assert message.email["To"] == "dave@example.org"
+    assert message.links == ["https://club.example.com/start"]
 
 
-def make_server(mailbox: Mailbox) -> SMTPServer:
-    return SMTPServer(
-        auth_optional=True,
-        # No TLS to be tested, no certificate to be made.
-        disabled_commands=["STARTTLS"],
-        on_rcpt_to=mailbox.on_rcpt_to,
-        on_data=mailbox.on_data,
-    )
-
-
-@pytest.fixture
-def mailbox() -> Iterator[Mailbox]:
-    box = Mailbox()
-    with make_server(box) as server:
-        server.listen(0, box.host)
-        box.port = server.port or 0
-        yield box
-
-
-def test_a_new_member_is_welcomed(mailbox: Mailbox) -> None:
-    assert send_welcome("dave@example.org", mailbox.host, mailbox.port)
-    (message,) = mailbox.messages
-    assert message["To"] == "dave@example.org"
-    assert "glad to have you" in message.get_content()
-
-
-def test_a_wrong_address_is_noticed(mailbox: Mailbox) -> None:
-    mailbox.refused.add("typo@example.org")
-    assert not send_welcome("typo@example.org", mailbox.host, mailbox.port)
-    assert mailbox.messages == []
+def test_a_wrong_address_is_noticed(smtp_server: MailCatcher) -> None:
+    smtp_server.fail("RCPT", 550, "No such user", to="typo@example.org")
+    assert not send_welcome("typo@example.org", smtp_server.host, smtp_server.port)
+    assert smtp_server.messages == []
 
 
 if __name__ == "__main__":

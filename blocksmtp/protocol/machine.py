@@ -122,7 +122,7 @@ class Machine:
         if self.authentication is not None:
             reply = self.authentication.respond(text)
         else:
-            reply = self._command(text)
+            reply = self.run(text)
             if self.verb == "BDAT" and reply.then is not Next.BODY:
                 reply = chunking.refused(reply, text[5:].strip(" \t"))
         if self.session.envelope.smtp_utf8:
@@ -161,7 +161,7 @@ class Machine:
         command = self._command_of(verb) if verb.isascii() else None
         between = Between.RUNS if command is None else command.between_chunks
         if verb == "BDAT":
-            reply = self._command(text)
+            reply = self.run(text)
             if reply.then is Next.BODY:
                 return reply
         elif between is Between.RUNS:
@@ -254,7 +254,8 @@ class Machine:
 
     # --- a command -------------------------------------------------------------------------
 
-    def _command(self, line: str) -> Reply:
+    def run(self, line: str) -> Reply:
+        """The reply to a command, decoded, before it is counted."""
         verb, _, argument = line.partition(" ")
         # Outside ASCII there are letters whose capital is an ASCII one: they are not the same word.
         self.verb = verb = verb.upper() if verb.isascii() else ""

@@ -1,0 +1,169 @@
+"""A message that has come in, with what is most often wanted of it."""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+from email import message_from_bytes, policy
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from email.message import EmailMessage
+
+    from .session import SMTPEnvelope, SMTPSession
+
+_LINK = re.compile(r"https?://[^\s<>\"\x00-\x1f]+", re.IGNORECASE)
+_CLOSING = {")": "(", "]": "[", "}": "{"}
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A part of a message that is not its text."""
+
+    filename: str | None
+    """As the sender says: no path to write to."""
+    content_type: str
+    """In lower case: "image/png"."""
+    content: bytes
+    """Decoded; of a message in the message, its octets."""
+    inline: bool
+    """Whether it is meant to be shown in the text (RFC 2183, section 2.1)."""
+    content_id: str | None
+    """By which the HTML refers to it (RFC 2392), without brackets."""
+
+
+class IncomingMessage:
+    """A message, its envelope, and the session that it came in.
+
+    `envelope` says who sent it and to whom it goes, Bcc included; `content` is what was sent after
+    DATA or BDAT, octet by octet.
+    """
+
+    def __init__(self, content: bytes, envelope: SMTPEnvelope, session: SMTPSession) -> None:
+        self.content = content
+        self.envelope = envelope
+        self.session = session
+
+    def __repr__(self) -> str:
+        recipients = ", ".join(address.address for address in self.envelope.rcpt_to)
+        sender = self.envelope.mail_from
+        return (
+            f"<{type(self).__name__} {self.subject!r}"
+            f" from <{sender.address if sender else ''}> to {recipients}>"
+        )
+
+    @functools.cached_property
+    def email(self) -> EmailMessage:
+        """The parsed message."""
+        return message_from_bytes(self.content, policy=policy.SMTP)
+
+    @property
+    def subject(self) -> str:
+        """The subject, decoded; "" where there is none."""
+        return str(self.email.get("Subject", ""))
+
+    @functools.cached_property
+    def text(self) -> str | None:
+        """The text as plain text; None where there is none."""
+        return self._body("text/plain")
+
+    @functools.cached_property
+    def html(self) -> str | None:
+        """The text in HTML, as it came: hostile until shown otherwise. None where there is none."""
+        return self._body("text/html")
+
+    @functools.cached_property
+    def links(self) -> list[str]:
+        """The http and https links in the text and in the HTML, in order, each once."""
+        found = [_trimmed(match.group()) for match in _LINK.finditer(self.text or "")]
+        if self.html is not None:
+            parser = _LinkParser()
+            parser.feed(self.html)
+            parser.close()
+            found += [link for link in parser.links if _LINK.match(link)]
+        return list(dict.fromkeys(found))
+
+    @functools.cached_property
+    def attachments(self) -> list[Attachment]:
+        """All parts but the text, in order."""
+        bodies = [self._body_part("text/plain"), self._body_part("text/html")]
+        return [
+            _attachment(part)
+            for part in _leaves(self.email)
+            if not any(part is body for body in bodies)
+        ]
+
+    def _body_part(self, content_type: str) -> EmailMessage | None:
+        for part in _leaves(self.email):
+            is_attachment = part.get_content_disposition() == "attachment"
+            if part.get_content_type() == content_type and not is_attachment:
+                return part
+        return None
+
+    def _body(self, content_type: str) -> str | None:
+        part = self._body_part(content_type)
+        return None if part is None else _text_of(part)
+
+
+def _leaves(part: EmailMessage) -> Iterator[EmailMessage]:
+    """The parts that hold no parts; a message in the message is one."""
+    if part.get_content_maintype() == "multipart" and part.is_multipart():
+        for each in cast("list[EmailMessage]", part.get_payload()):
+            yield from _leaves(each)
+    else:
+        yield part
+
+
+def _octets_of(part: EmailMessage) -> bytes:
+    if part.is_multipart():  # message/rfc822 and its like
+        return b"".join(each.as_bytes() for each in cast("list[EmailMessage]", part.get_payload()))
+    return cast("bytes", part.get_payload(decode=True) or b"")
+
+
+def _text_of(part: EmailMessage) -> str:
+    """The part's text, whatever its sender says of its charset, with "\\n" as line end."""
+    octets = _octets_of(part)
+    try:
+        text = octets.decode(str(part.get_content_charset("utf-8")), "replace")
+    except (LookupError, UnicodeError, ValueError):
+        text = octets.decode("utf-8", "replace")
+    return text.replace("\r\n", "\n")
+
+
+def _attachment(part: EmailMessage) -> Attachment:
+    content_id = part.get("Content-ID")
+    return Attachment(
+        filename=part.get_filename(),
+        content_type=part.get_content_type(),
+        content=_octets_of(part),
+        inline=part.get_content_disposition() == "inline",
+        content_id=None if content_id is None else str(content_id).strip().strip("<>"),
+    )
+
+
+def _trimmed(link: str) -> str:
+    """`link` without what belongs to the sentence around it."""
+    while link:
+        last = link[-1]
+        opening = _CLOSING.get(last)
+        if last in ".,;:!?'*_" or (opening and link.count(last) > link.count(opening)):
+            link = link[:-1]
+        else:
+            break
+    return link
+
+
+class _LinkParser(HTMLParser):
+    """Collects where the links of a text in HTML lead."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """See HTMLParser."""
+        if tag in ("a", "area"):
+            self.links += [value.strip() for name, value in attrs if name == "href" and value]
