@@ -7,13 +7,15 @@ import re
 from dataclasses import dataclass
 from email import message_from_bytes, policy
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING, cast
+from io import BytesIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from email.message import EmailMessage
 
     from .session import SMTPEnvelope, SMTPSession
+    from .wire.stream import DataStream
 
 _LINK = re.compile(r"https?://[^\s<>\"\x00-\x1f]+", re.IGNORECASE)
 _CLOSING = {")": "(", "]": "[", "}": "{"}
@@ -38,20 +40,37 @@ class Attachment:
 class IncomingMessage:
     """A message, its envelope, and the session that it came in.
 
-    `envelope` says who sent it and to whom it goes, Bcc included; `content` is what was sent after
-    DATA or BDAT, octet by octet.
+    `envelope` says who sent it and to whom it goes, Bcc included.
     """
 
-    def __init__(self, content: bytes, envelope: SMTPEnvelope, session: SMTPSession) -> None:
-        self.content = content
+    def __init__(
+        self, source: bytes | BinaryIO | DataStream, envelope: SMTPEnvelope, session: SMTPSession
+    ) -> None:
+        """`source` is the message, or where to read it."""
+        self._source = source
         self.envelope = envelope
         self.session = session
 
+    @property
+    def stream(self) -> BinaryIO | DataStream:
+        """The message to be read in pieces, in place of `content`: once, and in the callback."""
+        return BytesIO(self._source) if isinstance(self._source, bytes) else self._source
+
+    @functools.cached_property
+    def content(self) -> bytes:
+        """What was sent after DATA or BDAT, octet by octet; read now if need be.
+
+        Raises ConnectionError where the client breaks it off.
+        """
+        return self._source if isinstance(self._source, bytes) else self._source.read()
+
     def __repr__(self) -> str:
+        is_there = isinstance(self._source, bytes) or "content" in vars(self)
+        subject = repr(self.subject) if is_there else "not yet read"
         recipients = ", ".join(address.address for address in self.envelope.rcpt_to)
         sender = self.envelope.mail_from
         return (
-            f"<{type(self).__name__} {self.subject!r}"
+            f"<{type(self).__name__} {subject}"
             f" from <{sender.address if sender else ''}> to {recipients}>"
         )
 

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 _Catcher = TypeVar("_Catcher", bound="MailCatcher")
 
+# For a client that does not read its reply.
+_LONGEST_REPLY_SECONDS = 5.0
+
 Subject = str | re.Pattern[str] | None
 
 
@@ -170,6 +173,11 @@ class MailCatcher:
         envelope has the accepted recipients only.
         """
         with self._changed:
+            # Their senders may have read the reply already, and believe them to be here.
+            underway = set(self._pending.values())
+            self._changed.wait_for(
+                lambda: underway.isdisjoint(self._pending.values()), _LONGEST_REPLY_SECONDS
+            )
             return list(self._messages)
 
     def wait_for(
@@ -297,17 +305,18 @@ class MailCatcher:
         recipients = [address.address for address in envelope.rcpt_to]
         results = refusal_of_message(self._faults, recipients, lmtp=session.lmtp)
         # As it is now: it changes with the next command.
-        self._pending[session.id] = CaughtMessage(content, envelope, copy.copy(session))
+        message = CaughtMessage(content, envelope, copy.copy(session))
+        with self._changed:
+            self._pending[session.id] = message
         return results
 
     def _answered(self, info: MessageInfo) -> None:
-        message = self._pending.pop(info.id, None)
-        if message is None or not info.accepted or not info.reply_written:
-            return
-        if len(info.reply_codes) == len(info.envelope.rcpt_to):  # LMTP, or a single one
-            message.envelope = _accepted_part(info.envelope, info.reply_codes)
         with self._changed:
-            self._messages.append(message)
+            message = self._pending.pop(info.id, None)
+            if message is not None and info.accepted and info.reply_written:
+                if message.session.lmtp:
+                    message.envelope = _accepted_part(info.envelope, info.reply_codes)
+                self._messages.append(message)
             self._changed.notify_all()
 
     def new_machine(

@@ -10,12 +10,14 @@ import ssl
 import threading
 import unittest
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from blocksmtp.session import MessageInfo
 from blocksmtp.testing import CaughtMessage, MailCatcher
 
 
@@ -87,6 +89,25 @@ class TestMessages:
                 b"250",
             ]
             file.close()
+
+    def test_a_sender_that_has_returned_has_its_message_there(self, catcher: MailCatcher) -> None:
+        """However late the server's thread goes on after it has written the reply."""
+        reply_is_read = threading.Event()
+        server, answered = catcher._server, catcher._answered
+
+        def answered_late(info: MessageInfo) -> None:
+            reply_is_read.wait(30)
+            answered(info)
+
+        server.off("message", answered)
+        server.on("message", answered_late)
+        with smtplib.SMTP(catcher.host, catcher.port) as client:
+            client.send_message(a_message())
+            with ThreadPoolExecutor() as looking:
+                seen = looking.submit(lambda: catcher.messages)
+                assert not seen.done()
+                reply_is_read.set()
+                assert len(seen.result(30)) == 1
 
     def test_what_is_broken_off_is_not_there(self, catcher: MailCatcher) -> None:
         with socket.create_connection((catcher.host, catcher.port)) as client:
