@@ -43,7 +43,7 @@ NOT_IN_PROTOCOL = {"OpenSSL", "select", "selectors", "socket", "socketserver", "
 # What `import blocksmtp` alone must not cost, nor a server that has no use for it: OpenSSL is for
 # TLS, dnspython for reverse lookups, and so on; asyncio and ssl are for other designs.
 NOT_AT_IMPORT = {"OpenSSL", "asyncio", "cryptography", "difflib", "dns", "email", "hmac", "idna"}
-NOT_AT_IMPORT |= {"hashlib", "pytest", "secrets", "ssl"}
+NOT_AT_IMPORT |= {"django", "flask", "hashlib", "pytest", "secrets", "ssl"}
 
 LONGEST_MODULE = 500  # lines
 
@@ -155,6 +155,8 @@ def test_importing_the_package_is_cheap() -> None:
         "print(*sorted(set(sys.modules) - before))"
     )
     assert "blocksmtp" in loaded.split()
+    homes = ("blocksmtp.contrib", "blocksmtp.in_memory", "blocksmtp.message", "blocksmtp.testing")
+    assert [name for name in loaded.split() if name.startswith(homes)] == []
     assert {name.split(".")[0] for name in loaded.split()} & NOT_AT_IMPORT == set()
 
 

@@ -1,0 +1,32 @@
+"""A small Django project with its own tests, as a user would run them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[2] / "projects" / "django_guestbook"
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", *arguments],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_its_suite_with_manage_py() -> None:
+    done = run("manage.py", "test", "--noinput")
+    assert done.returncode == 0, done.stderr
+    assert "Ran 11 tests" in done.stderr
+
+
+def test_its_suite_with_pytest() -> None:
+    done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_with_pytest.py")
+    assert done.returncode == 0, done.stdout
+    assert "2 passed" in done.stdout

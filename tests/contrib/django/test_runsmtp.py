@@ -1,0 +1,139 @@
+"""`manage.py runsmtp`, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import smtplib
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from .test_guestbook import PROJECT
+
+MESSAGE = "Subject: Hello\r\n\r\nHi!\r\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the guestbook, whose files the test may change, with its tables."""
+    folder = shutil.copytree(PROJECT, tmp_path / "project")
+    done = manage(folder, "migrate", "--run-syncdb", "-v0")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def manage(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "manage.py", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+
+@contextmanager
+def running(folder: Path, *arguments: str, debug: bool = False) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", "manage.py", "runsmtp", *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **({"GUESTBOOK_DEBUG": "1"} if debug else {})},
+        # The reloader's child is stopped with it.
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def port_of(process: subprocess.Popen[str]) -> int:
+    assert process.stdout is not None
+    for line in process.stdout:
+        found = re.search(r"Receiving mail by SMTP on 127\.0\.0\.1:(\d+), using settings", line)
+        if found:
+            return int(found[1])
+    raise AssertionError("it ended")
+
+
+def send(port: int) -> None:
+    with smtplib.SMTP("127.0.0.1", port) as client:
+        client.sendmail("ann@example.org", ["book@guestbook.example"], MESSAGE)
+
+
+def entries(folder: Path) -> int:
+    with closing(sqlite3.connect(folder / "guestbook" / "guestbook.sqlite3")) as database:
+        return int(database.execute("SELECT count(*) FROM guestbook_entry").fetchone()[0])
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_it_receives_until_it_is_stopped(project: Path, stop: signal.Signals) -> None:
+    with running(project, "0") as process:
+        port = port_of(process)
+        send(port)
+        assert entries(project) == 1
+        with socket.create_connection(("127.0.0.1", port)) as idle:
+            idle.recv(1000)
+            process.send_signal(stop)
+            assert idle.recv(1000).startswith(b"421 4.3.2 ")
+        assert process.stdout is not None
+        assert "Stopped." in process.stdout.read()
+        assert process.wait(30) == 0
+
+
+def test_it_starts_anew_when_code_changes(project: Path) -> None:
+    with running(project, "127.0.0.1:0", debug=True) as process:
+        port = port_of(process)
+        send(port)
+        receivers = project / "guestbook" / "receivers.py"
+        source = receivers.read_text()
+        receivers.write_text(source.replace('"Not today", 552', '"Never", 554'))
+        os.utime(receivers, (receivers.stat().st_mtime + 10,) * 2)
+        port = port_of(process)
+        with smtplib.SMTP("127.0.0.1", port) as client:
+            with pytest.raises(smtplib.SMTPDataError) as refused:
+                client.sendmail(
+                    "ann@example.org", ["a@guestbook.example"], "Subject: refuse\r\n\r\n"
+                )
+            assert refused.value.args == (554, b"5.7.1 Never")
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.stdout is not None
+        output = process.stdout.read()
+        assert "<ann@example.org> to <a@guestbook.example>: 554" in output
+        assert process.wait(30) in (0, -signal.SIGTERM)
+
+
+def test_a_port_in_use(project: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = manage(project, "runsmtp", str(taken.getsockname()[1]))
+    assert done.returncode == 1
+    assert done.stderr == "CommandError: That port is already in use.\n"
+
+
+@pytest.mark.parametrize("addrport", ["smtp", "127.0.0.1", "1:2:3", "70000", "::1:25"])
+def test_an_address_that_is_none(project: Path, addrport: str) -> None:
+    done = manage(project, "runsmtp", addrport)
+    assert done.returncode == 1
+    assert "is not a valid port number or address:port pair." in done.stderr
+
+
+def test_settings_that_are_wrong(project: Path) -> None:
+    with (project / "guestbook" / "settings.py").open("a") as settings:
+        settings.write('BLOCKSMTP["RECEIVER"] = "guestbook.receivers.nothing"\n')
+    done = manage(project, "runsmtp", "0")
+    assert done.returncode == 1
+    assert "(blocksmtp.E003)" in done.stderr
