@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,15 +34,15 @@ class Configuration:
     """Those of SMTPServer; callbacks may be dotted paths."""
 
     @classmethod
-    def of(cls, settings: Any) -> Configuration:
-        """The configuration that a dictionary of settings is.
+    def of(cls, settings: Any, keys: Sequence[str] = KEYS) -> Configuration:
+        """The configuration that a dictionary of settings is, with some of `keys`.
 
         Raises TypeError for values of the wrong type, KeyError for a key that is none.
         """
         if not isinstance(settings, Mapping):
             raise TypeError(f"must be a dictionary, not {type(settings).__name__}")
         for key in settings:
-            if key not in KEYS:
+            if key not in keys:
                 raise KeyError(key)
         host = _of_type("HOST", settings.get("HOST", DEFAULT_HOST), str)
         port = _of_type("PORT", settings.get("PORT", DEFAULT_PORT), int)
@@ -108,6 +108,10 @@ def check_recipient(address: SMTPAddress, patterns: Iterable[str]) -> None:
         return
     if not is_recipient_domain(domain, patterns):
         raise SMTPError("Relaying denied: no domain of ours", 550, "5.7.1")
+
+
+NOBODY_RECEIVES = ("Nobody receives mail here yet", 451, "4.3.5")
+"""The SMTPError for an application that has not said what becomes of its mail."""
 
 
 def parse_address(text: str) -> tuple[str | None, int]:

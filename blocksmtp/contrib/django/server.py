@@ -13,7 +13,7 @@ from django.utils.module_loading import import_string
 from ...errors import SMTPError
 from ...message import IncomingMessage
 from ...server import SMTPServer
-from ..configuration import Configuration, check_recipient
+from ..configuration import NOBODY_RECEIVES, Configuration, check_recipient
 from .callbacks import callback_context, close_connections
 from .signals import message_received
 
@@ -76,7 +76,7 @@ class _MailApplication:
             if self._on_data is not None:
                 return self._on_data(stream, session)
             if self._receiver is None and not message_received.has_listeners():
-                raise SMTPError("Nobody receives mail here yet", 451, "4.3.5")
+                raise SMTPError(*NOBODY_RECEIVES)
             message = IncomingMessage(stream, session.envelope, session)
             result = None if self._receiver is None else self._receiver(message)
             message_received.send(sender=SMTPServer, message=message)

@@ -56,7 +56,7 @@ def test_the_defaults() -> None:
         pairs = zip(names.split(", "), defaults.split(", "), strict=True)
         shown.update({name.strip("`"): default.strip("`") for name, default in pairs})
     assert tuple(shown) == KEYS
-    defaults = Configuration()
-    assert shown["HOST"] == f'"{defaults.host}"'
-    assert shown["PORT"] == str(defaults.port)
-    assert shown["ATOMIC"] == str(defaults.atomic)
+    usual = Configuration()
+    assert shown["HOST"] == f'"{usual.host}"'
+    assert shown["PORT"] == str(usual.port)
+    assert shown["ATOMIC"] == str(usual.atomic)
