@@ -79,7 +79,7 @@ def test_the_report_of_a_failed_test_has_the_dialogue(project: pytest.Pytester) 
             "E *TimeoutError: waited 0 s for 1 message with the subject 'Bye', got 0; *:",
             "E *<CaughtMessage 'Hello' from <a@b.example> to c@d.example>",
             "*- SMTP dialogue with 127.0.0.1:* -*",
-            "1 C: mail FROM:<a@b.example>*",
+            "1 C: [Mm]* [Ff]*:<a@b.example>*",
             "*_ test_silent _*",
             "*- SMTP dialogue with 127.0.0.1:* -*",
             "(no client has connected)",

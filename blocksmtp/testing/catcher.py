@@ -194,6 +194,7 @@ class MailCatcher:
         that have it, or in which a compiled pattern is found. All that match are returned, also if
         they are more. Raises TimeoutError, which tells what did arrive, after `timeout` seconds.
         """
+        __tracebackhide__ = True  # pytest shows the test's own line, not what is in here.
         if isinstance(count, bool) or not isinstance(count, int):
             raise TypeError(f"count must be int, not {type(count).__name__}")
         if count < 1:
