@@ -1,0 +1,97 @@
+"""Mail becomes tickets, and answers become mail."""
+
+import re
+from email.utils import getaddresses, make_msgid
+
+from django.conf import settings
+from django.core.mail import EmailMessage
+from django.utils.html import strip_tags
+
+from blocksmtp import SMTPError
+from tickets.models import Attachment, Message, Ticket
+
+_MESSAGE_ID = re.compile(r"<[^<>\s]{1,900}>")
+
+
+def receive(message):
+    """Put a message into its ticket, or into a new one.
+
+    It is the ticket of the messages that it refers to (RFC 5322, section 3.6.4), if it comes from
+    the same person: whoever else knows a Message-ID must not write into it. What comes a second
+    time, because the sender has not learnt that it was accepted, is not kept twice.
+    """
+    sender = _sender_of(message)
+    if not sender:
+        raise SMTPError("This address takes no notifications", 550, "5.7.1")
+    header = message.email
+    (message_id, *_) = _ids(header.get("Message-ID")) or [make_msgid(domain="help.example.com")]
+    theirs = Message.objects.filter(ticket__requester__iexact=sender)
+    known = theirs.filter(message_id=message_id).first()
+    if known is not None:
+        return f"ticket {known.ticket_id} has it already"
+    earlier = [*_ids(header.get("In-Reply-To")), *_ids(header.get("References"))]
+    parent = theirs.filter(message_id__in=earlier[:100]).last()
+    if parent is None:
+        subject = _clean(" ".join(message.subject.split()))
+        ticket = Ticket.objects.create(subject=subject[:200], requester=sender)
+    else:
+        ticket = parent.ticket
+        ticket.status = Ticket.Status.OPEN
+        ticket.save()
+    entry = ticket.messages.create(sender=sender, message_id=message_id, text=_text_of(message))
+    for number, part in enumerate(message.attachments, 1):
+        Attachment.objects.create(
+            message=entry,
+            filename=_clean(part.filename or f"part-{number}")[-200:],
+            content_type=_clean(part.content_type)[:200],
+            content=part.content,
+        )
+    return f"ticket {ticket.pk}"
+
+
+def answer(ticket, text):
+    """Send an answer, and keep it. Raises OSError, which SMTPException is, if it cannot be sent."""
+    ids = list(ticket.messages.values_list("message_id", flat=True))
+    message_id = make_msgid(domain="help.example.com")
+    EmailMessage(
+        f"Re: {ticket.subject}",
+        text,
+        settings.HELPDESK_ADDRESS,
+        [ticket.requester],
+        headers={
+            "Message-ID": message_id,
+            "In-Reply-To": ids[-1],
+            # A header has its limits: the first and the last ones are what others look at.
+            "References": " ".join([*ids[:1], *ids[1:][-20:]]),
+        },
+    ).send()
+    sender = settings.HELPDESK_ADDRESS
+    ticket.messages.create(sender=sender, is_answer=True, message_id=message_id, text=text)
+    ticket.status = Ticket.Status.ANSWERED
+    ticket.save()
+
+
+def _sender_of(message):
+    """Who is to be answered; "" for a notification, which nobody must answer (RFC 3834)."""
+    envelope_sender = message.envelope.mail_from.address
+    automatic = str(message.email.get("Auto-Submitted", "no")).lower() != "no"
+    if not envelope_sender or automatic:
+        return ""
+    fields = [str(message.email.get(name, "")) for name in ("Reply-To", "From")]
+    found = [
+        address for _, address in getaddresses(fields) if re.fullmatch(r"[^@\s]+@\S+", address)
+    ]
+    return _clean((found or [envelope_sender])[0])[:320]
+
+
+def _text_of(message):
+    return _clean(message.text if message.text is not None else strip_tags(message.html or ""))
+
+
+def _ids(field):
+    return _MESSAGE_ID.findall(str(field or ""))
+
+
+def _clean(text):
+    """`text` as every database takes it."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
