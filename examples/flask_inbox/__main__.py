@@ -1,7 +1,7 @@
 """An inbox for what programs send while they are developed: `python examples/flask_inbox`.
 
 Mail goes to 127.0.0.1:2525 and is looked at in a browser, on http://127.0.0.1:8025/. Needs
-`pip install "blocksmtp[flask]"`. Whoever reaches the ports reads the mail, so only programs of
+`pip install "blocksmtp[flask]" nh3`. Whoever reaches the ports reads the mail, so only programs of
 this machine do. Ctrl-C stops it.
 """
 

@@ -81,10 +81,22 @@ def trap() -> Iterator[tuple[str, list[str]]]:
     """A web server that nobody should visit: its address, and what was asked of it."""
     visits: list[str] = []
 
+    class Server(ThreadingHTTPServer):
+        # Its threads end with it.
+        daemon_threads = False
+
     class Handler(BaseHTTPRequestHandler):
+        # For a connection on which a browser, as it likes to, says nothing.
+        timeout = 0.5
+
+        def setup(self) -> None:
+            visits.append("a connection")
+            super().setup()
+
         def do_GET(self) -> None:
             visits.append(self.path)
-            self.send_response(204)
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
             self.end_headers()
 
         do_POST = do_GET
@@ -92,7 +104,7 @@ def trap() -> Iterator[tuple[str, list[str]]]:
         def log_message(self, format: str, *args: object) -> None:
             """Nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with Server(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_address[1]}", visits

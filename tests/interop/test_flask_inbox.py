@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import smtplib
 import urllib.error
 import urllib.request
@@ -22,15 +23,24 @@ PICTURE = bytes.fromhex(
 )
 
 
-@pytest.fixture
-def inbox(tmp_path: Path) -> Iterator[tuple[int, str]]:
-    with example("flask_inbox", tmp_path, "--smtp-port=0", "--web-port=0") as (port, url, _):
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, str]]:
+    folder = tmp_path_factory.mktemp("inbox")
+    with example("flask_inbox", folder, "--smtp-port=0", "--web-port=0") as (port, url, _):
         yield port, url
 
 
 @pytest.fixture
-def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
-    with chromium(tmp_path) as running:
+def inbox(program: tuple[int, str]) -> tuple[int, str]:
+    """The port for mail and the page of the example, without any message."""
+    _, url = program
+    ask(f"{url}clear", b"", {"Origin": url.rstrip("/")}).close()
+    return program
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    with chromium(tmp_path_factory.mktemp("browser")) as running:
         yield running
 
 
@@ -49,6 +59,13 @@ def send(port: int, message: EmailMessage | bytes, to: str = "bob@example.com") 
     content = message if isinstance(message, bytes) else message.as_bytes()
     with smtplib.SMTP("127.0.0.1", port) as client:
         client.sendmail("ann@example.org", [to], content)
+
+
+def newest(url: str) -> str:
+    """The page of the message that came last."""
+    with ask(f"{url}list") as answer:
+        (number, *_) = re.findall(r'data-id="(\d+)"', answer.read().decode())
+    return f"{url}messages/{number}"
 
 
 def subjects(browser: webdriver.Chrome) -> list[str]:
@@ -93,9 +110,10 @@ def test_a_message_with_everything(
     message.get_payload()[1].add_related(PICTURE, "image", "png", cid="<pic@example>")  # type: ignore[index,union-attr]
     message.add_attachment(b"a,b\n1,2\n", maintype="text", subtype="csv", filename='ta"ble.csv')
     send(port, message)
+    page = newest(url)
     for number in range(3):
         send(port, a_message(f"Report {number}"))
-    browser.get(f"{url}messages/1")
+    browser.get(page)
     assert browser.find_element(By.TAG_NAME, "h2").text == "Grüße & <b>more</b>"
     browser.save_screenshot(str(tmp_path / "inbox.png"))
     browser.switch_to.frame(browser.find_element(By.TAG_NAME, "iframe"))
@@ -162,6 +180,7 @@ def test_hostile_mail_does_nothing(inbox: tuple[int, str], browser: webdriver.Ch
 <script>top.document.title = 'taken'; fetch('{elsewhere}/script')</script>
 <script src="{elsewhere}/script.js"></script><link rel=stylesheet href="{elsewhere}/style.css">
 <link rel=preload as=image href="{elsewhere}/preload"><link rel=dns-prefetch href="{elsewhere}">
+<link rel=preconnect href="{elsewhere}"><link rel=prefetch href="{elsewhere}/prefetch">
 <style>@import '{elsewhere}/import.css'; body {{ background: url({elsewhere}/background) }}
 @font-face {{ font-family: x; src: url({elsewhere}/font) }} body {{ font-family: x }}</style>
 <meta http-equiv=refresh content="0;url={elsewhere}/refresh"><base href="{elsewhere}/">
@@ -182,39 +201,58 @@ def test_hostile_mail_does_nothing(inbox: tuple[int, str], browser: webdriver.Ch
             attack.encode(), maintype="text", subtype="html", filename="../../<script>.html"
         )
         send(port, message)
-        browser.get(f"{url}messages/1")
+        page = newest(url)
+        browser.get(page)
         for name in ("text", "headers", "source", "attachments", "links", "html"):
             tab(browser, name)
         title = browser.title
         browser.switch_to.frame(browser.find_element(By.CSS_SELECTOR, "#html iframe"))
         assert browser.find_element(By.ID, "end").text == "end"
-        browser.find_element(By.ID, "link").click()
         browser.switch_to.default_content()
-        assert browser.current_url == f"{url}messages/1"
+        assert browser.current_url == page
         assert title.startswith("</span><script>")
         assert browser.title == title
         # Also where the message is opened outside of its frame.
-        browser.get(f"{url}messages/1/html")
+        browser.get(f"{page}/html")
         assert browser.find_element(By.ID, "end").text == "end"
         assert visits == []
 
 
+def test_a_link_opens_in_a_window_of_its_own(
+    inbox: tuple[int, str], browser: webdriver.Chrome
+) -> None:
+    port, url = inbox
+    with trap() as (elsewhere, visits):
+        message = a_message()
+        message.add_alternative(f'<a id="link" href="{elsewhere}/link">link</a>', subtype="html")
+        send(port, message)
+        browser.get(newest(url))
+        page = browser.current_window_handle
+        browser.switch_to.frame(browser.find_element(By.CSS_SELECTOR, "#html iframe"))
+        browser.find_element(By.ID, "link").click()
+        waiting(browser).until(lambda _: "/link" in visits)
+        (opened,) = set(browser.window_handles) - {page}
+        browser.switch_to.window(opened)
+        assert browser.execute_script("return [window.opener, document.referrer]") == [None, ""]
+        browser.close()
+        browser.switch_to.window(page)
+        browser.get("about:blank")
+
+
 def test_huge_parts(inbox: tuple[int, str], browser: webdriver.Chrome) -> None:
     port, url = inbox
-    message = a_message("x" * 5000, "y" * 70 + "\n" + "z z z z\n" * 2_000_000)
+    message = a_message("x" * 5000, "y" * 70 + "\n" + "z z z z\n" * 500_000)
     message.add_alternative("<p>" * 300_000, subtype="html")
-    send(port, message)
     deep = b"".join(
-        b"Content-Type: multipart/mixed; boundary=%d\r\n\r\n--%d\r\n" % (n, n) for n in range(40)
+        b"Content-Type: multipart/mixed; boundary=%d\r\n\r\n--%d\r\n" % (depth, depth)
+        for depth in range(40)
     )
-    send(port, deep + b"\r\nend\r\n")
     many = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n\r\nx\r\n" * 2000
-    send(port, b"X-Many: y\r\n" * 2000 + many)
-    for number in (1, 2, 3):
-        browser.get(f"{url}messages/{number}")
+    for content in (deep + b"\r\nend\r\n", b"X-Many: y\r\n" * 2000 + many, message):
+        send(port, content)
+        browser.get(newest(url))
         assert len(browser.find_elements(By.TAG_NAME, "article")) == 1
         assert len(browser.page_source) < 2_000_000
-    browser.get(f"{url}messages/1")
     assert "only its beginning is shown" in browser.page_source
 
 
@@ -226,7 +264,7 @@ def test_huge_parts(inbox: tuple[int, str], browser: webdriver.Chrome) -> None:
         ("clear", {}, b"", 403),
         ("messages/99", {}, None, 404),
         ("messages/99/html", {}, None, 404),
-        ("messages/1/attachments/7", {}, None, 404),
+        ("{newest}/attachments/7", {}, None, 404),
     ],
 )
 def test_requests_that_are_refused(
@@ -235,6 +273,6 @@ def test_requests_that_are_refused(
     port, url = inbox
     send(port, a_message())
     with pytest.raises(urllib.error.HTTPError) as refused:
-        ask(url + path, data, headers)
+        ask(url + path.replace("{newest}", newest(url).removeprefix(url)), data, headers)
     assert refused.value.code == status
     refused.value.close()

@@ -55,6 +55,7 @@ DATABASES = {
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
+TIME_ZONE = "UTC"
 
 # Where answers go: printed, unless there is a server that sends them on.
 _SMARTHOST = os.environ.get("HELPDESK_SMARTHOST", "")

@@ -4,6 +4,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.http import Http404, HttpResponse
 from django.urls import path, reverse
+from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.http import content_disposition_header
 
@@ -63,7 +64,7 @@ class TicketAdmin(admin.ModelAdmin):
                 (
                     "ticket-message answer" if each.is_answer else "ticket-message",
                     each.sender,
-                    f"{each.created:%Y-%m-%d %H:%M}",
+                    f"{timezone.localtime(each.created):%Y-%m-%d %H:%M}",
                     each.text,
                     self._files(each),
                 )

@@ -1,8 +1,9 @@
 """The pages. What is in a message is hostile until shown otherwise.
 
-A browser runs nothing of a message and fetches nothing for it: HTML is shown in a frame without
-any rights, under a policy that lets in only what is in the message, and all else is text or comes
-as a download of no particular type.
+A browser runs nothing of a message and fetches nothing for it, until a reader chooses a link. HTML
+is cleaned of all that is not looks, and shown in a frame with no right but to open a link in a
+window of its own, under a policy that lets in only what is in the message. All else is text, or
+comes as a download of no particular type.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from io import BytesIO
 from typing import NamedTuple
 
+import nh3
 from flask import (
     Blueprint,
     Response,
@@ -44,9 +46,26 @@ _PAGE_POLICY = (
     " img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 _MESSAGE_POLICY = (
-    "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none';"
+    "sandbox allow-popups allow-popups-to-escape-sandbox; default-src 'none';"
+    " style-src 'unsafe-inline'; img-src data:; form-action 'none';"
     " base-uri 'none'; frame-ancestors 'self'"
 )
+# What a message may look like. What is left out makes a browser act: some elements make it open a
+# connection to a server elsewhere under any policy, which tells that server who reads.
+_TAGS = {*nh3.ALLOWED_TAGS, "center", "font", "style"}
+_LOOK = {
+    "align",
+    "bgcolor",
+    "border",
+    "cellpadding",
+    "cellspacing",
+    "class",
+    "color",
+    "dir",
+    "face",
+}
+_LOOK |= {"height", "id", "size", "style", "valign", "width"}
+_ATTRIBUTES = {**nh3.ALLOWED_ATTRIBUTES, "*": _LOOK}
 _CID = re.compile(r"cid:([^\s\"'<>)]+)", re.IGNORECASE)
 _PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
@@ -123,8 +142,16 @@ def only_list() -> str:
 def html(number: int) -> Response:
     """The HTML of a message, for a frame without rights."""
     _, message = _message(number)
-    text = (message.html or "")[: 10 * LONGEST_SHOWN]
-    response = Response(_with_pictures(text, message), mimetype="text/html")
+    text = _with_pictures((message.html or "")[: 10 * LONGEST_SHOWN], message)
+    harmless = nh3.clean(
+        text,
+        tags=_TAGS,
+        attributes=_ATTRIBUTES,
+        clean_content_tags={"script"},
+        url_schemes={"http", "https", "mailto", "data"},
+        set_tag_attribute_values={"a": {"target": "_blank"}},
+    )
+    response = Response(f"<!doctype html><body>{harmless}", mimetype="text/html")
     response.headers["Content-Security-Policy"] = _MESSAGE_POLICY
     return response
 
