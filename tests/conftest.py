@@ -12,6 +12,9 @@ from collections.abc import Generator
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Projects with suites of their own, which tests run in a copy.
+collect_ignore = ["projects"]
+
 # The same examples in every run, and no limit on time: a busy machine must not fail a test.
 settings.register_profile(
     "steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]

@@ -33,10 +33,10 @@ def flask_app(**config: Any) -> Flask:
     return app
 
 
-def test_the_suite_of_a_project() -> None:
+def test_the_suite_of_a_project(project: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider"],
-        cwd=PROJECT,
+        cwd=project,
         capture_output=True,
         text=True,
         timeout=100,
@@ -173,7 +173,9 @@ def send(port: int, to: str = "me@notes.example") -> None:
         client.sendmail("ann@example.org", [to], MESSAGE)
 
 
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "stop", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.thorough)]
+)
 def test_it_receives_until_it_is_stopped(project: Path, stop: signal.Signals) -> None:
     with running(project, "smtp", "--port", "0") as process:
         port = port_of(process)
@@ -184,6 +186,7 @@ def test_it_receives_until_it_is_stopped(project: Path, stop: signal.Signals) ->
         assert process.wait(30) == 0
 
 
+@pytest.mark.thorough
 def test_it_starts_anew_when_code_changes(project: Path) -> None:
     with running(project, "--debug", "smtp", "--port", "0") as process:
         send(port_of(process))

@@ -13,6 +13,7 @@ import signal
 import smtplib
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -78,12 +79,9 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster() -> Iterator[Cluster]:
     # pytest's folders are for one user only, and a socket's path must be short.
-    folder = Path(os.path.realpath(tmp_path_factory.getbasetemp().parent.parent)) / (
-        f"blocksmtp-postgresql-{os.getpid()}"
-    )
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(prefix="blocksmtp-postgresql-"))
     try:
         running = Cluster(folder)
         yield running

@@ -80,7 +80,9 @@ def entries(folder: Path) -> int:
         return int(database.execute("SELECT count(*) FROM guestbook_entry").fetchone()[0])
 
 
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "stop", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.thorough)]
+)
 def test_it_receives_until_it_is_stopped(project: Path, stop: signal.Signals) -> None:
     with running(project, "0") as process:
         port = port_of(process)
@@ -95,6 +97,7 @@ def test_it_receives_until_it_is_stopped(project: Path, stop: signal.Signals) ->
         assert process.wait(30) == 0
 
 
+@pytest.mark.thorough
 def test_it_starts_anew_when_code_changes(project: Path) -> None:
     with running(project, "127.0.0.1:0", debug=True) as process:
         port = port_of(process)
@@ -124,9 +127,8 @@ def test_a_port_in_use(project: Path) -> None:
     assert done.stderr == "CommandError: That port is already in use.\n"
 
 
-@pytest.mark.parametrize("addrport", ["smtp", "127.0.0.1", "1:2:3", "70000", "::1:25"])
-def test_an_address_that_is_none(project: Path, addrport: str) -> None:
-    done = manage(project, "runsmtp", addrport)
+def test_an_address_that_is_none(project: Path) -> None:
+    done = manage(project, "runsmtp", "127.0.0.1")
     assert done.returncode == 1
     assert "is not a valid port number or address:port pair." in done.stderr
 
