@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import smtplib
@@ -11,8 +10,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,8 @@ from flask import Flask, current_app
 from blocksmtp.contrib.flask import BlockSMTP
 from blocksmtp.message import IncomingMessage
 from tests.documents import Document
+
+from .processes import changed, port_of, running
 
 PROJECT = Path(__file__).parents[1] / "projects" / "flask_notes"
 MESSAGE = "Subject: Hello\r\n\r\nHi!\r\n"
@@ -135,37 +135,14 @@ def test_a_pattern_that_is_none() -> None:
 # --- flask smtp ----------------------------------------------------------------------------
 
 
-@contextmanager
-def running(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "flask", "--app", "notes", *arguments],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        # The reloader's child is stopped with it.
-        start_new_session=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-
-
-def port_of(process: subprocess.Popen[str]) -> int:
-    assert process.stdout is not None
-    for line in process.stdout:
-        found = re.search(r"Receiving mail by SMTP on 127\.0\.0\.1:(\d+)\.", line)
-        if found:
-            return int(found[1])
-    raise AssertionError("it ended")
-
-
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A copy, whose files the test may change."""
     return shutil.copytree(PROJECT, tmp_path / "project")
+
+
+def flask(project: Path, *arguments: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    return running(["-m", "flask", "--app", "notes", *arguments], project)
 
 
 def send(port: int, to: str = "me@notes.example") -> None:
@@ -177,7 +154,7 @@ def send(port: int, to: str = "me@notes.example") -> None:
     "stop", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.thorough)]
 )
 def test_it_receives_until_it_is_stopped(project: Path, stop: signal.Signals) -> None:
-    with running(project, "smtp", "--port", "0") as process:
+    with flask(project, "smtp", "--port", "0") as process:
         port = port_of(process)
         send(port)
         with closing(sqlite3.connect(project / "instance" / "notes.sqlite3")) as database:
@@ -188,12 +165,11 @@ def test_it_receives_until_it_is_stopped(project: Path, stop: signal.Signals) ->
 
 @pytest.mark.thorough
 def test_it_starts_anew_when_code_changes(project: Path) -> None:
-    with running(project, "--debug", "smtp", "--port", "0") as process:
+    with flask(project, "--debug", "smtp", "--port", "0") as process:
         send(port_of(process))
-        code = project / "notes.py"
-        code.write_text(code.read_text().replace("notes.example", "new.example"))
-        os.utime(code, (code.stat().st_mtime + 10,) * 2)
-        send(port_of(process), "me@new.example")
+        with changed(project / "notes.py", "notes.example", "new.example"):
+            port = port_of(process)
+        send(port, "me@new.example")
         os.killpg(process.pid, signal.SIGTERM)
         assert process.stdout is not None
         assert "<ann@example.org> to <me@new.example>: 250" in process.stdout.read()
@@ -202,7 +178,7 @@ def test_it_starts_anew_when_code_changes(project: Path) -> None:
 def test_a_port_in_use(project: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        with running(project, "smtp", "--port", port, "--host", "127.0.0.1") as process:
+        with flask(project, "smtp", "--port", port, "--host", "127.0.0.1") as process:
             assert process.stdout is not None
             assert "Error: That port is already in use." in process.stdout.read()
             assert process.wait(30) == 1

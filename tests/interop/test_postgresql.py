@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from tests.contrib.django.test_guestbook import PROJECT
-from tests.contrib.django.test_runsmtp import port_of
+from tests.contrib.processes import port_of
 
 from .conftest import missing
 

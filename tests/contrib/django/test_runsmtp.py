@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import smtplib
@@ -11,11 +10,12 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import pytest
+
+from tests.contrib.processes import changed, port_of, running
 
 from .test_guestbook import PROJECT
 
@@ -42,32 +42,10 @@ def manage(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@contextmanager
-def running(folder: Path, *arguments: str, debug: bool = False) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
-        [sys.executable, "-W", "error", "manage.py", "runsmtp", *arguments],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, **({"GUESTBOOK_DEBUG": "1"} if debug else {})},
-        # The reloader's child is stopped with it.
-        start_new_session=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-
-
-def port_of(process: subprocess.Popen[str]) -> int:
-    assert process.stdout is not None
-    for line in process.stdout:
-        found = re.search(r"Receiving mail by SMTP on 127\.0\.0\.1:(\d+), using settings", line)
-        if found:
-            return int(found[1])
-    raise AssertionError("it ended")
+def runsmtp(
+    project: Path, *arguments: str, **environment: str
+) -> AbstractContextManager[subprocess.Popen[str]]:
+    return running(["manage.py", "runsmtp", *arguments], project, **environment)
 
 
 def send(port: int) -> None:
@@ -84,7 +62,7 @@ def entries(folder: Path) -> int:
     "stop", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.thorough)]
 )
 def test_it_receives_until_it_is_stopped(project: Path, stop: signal.Signals) -> None:
-    with running(project, "0") as process:
+    with runsmtp(project, "0") as process:
         port = port_of(process)
         send(port)
         assert entries(project) == 1
@@ -99,14 +77,12 @@ def test_it_receives_until_it_is_stopped(project: Path, stop: signal.Signals) ->
 
 @pytest.mark.thorough
 def test_it_starts_anew_when_code_changes(project: Path) -> None:
-    with running(project, "127.0.0.1:0", debug=True) as process:
+    with runsmtp(project, "127.0.0.1:0", GUESTBOOK_DEBUG="1") as process:
         port = port_of(process)
         send(port)
         receivers = project / "guestbook" / "receivers.py"
-        source = receivers.read_text()
-        receivers.write_text(source.replace('"Not today", 552', '"Never", 554'))
-        os.utime(receivers, (receivers.stat().st_mtime + 10,) * 2)
-        port = port_of(process)
+        with changed(receivers, '"Not today", 552', '"Never", 554'):
+            port = port_of(process)
         with smtplib.SMTP("127.0.0.1", port) as client:
             with pytest.raises(smtplib.SMTPDataError) as refused:
                 client.sendmail(
