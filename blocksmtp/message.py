@@ -6,9 +6,11 @@ import functools
 import re
 from dataclasses import dataclass
 from email import message_from_bytes, policy
-from html.parser import HTMLParser
+from html import unescape
 from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO, cast
+
+from .errors import SMTPError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from .wire.stream import DataStream
 
 _LINK = re.compile(r"https?://[^\s<>\"\x00-\x1f]+", re.IGNORECASE)
+# No parser of HTML: those of some Pythons take hours for what a stranger can make up.
+_HREF = re.compile(
+    r"""<(?:a|area)\b[^<>]*?\shref\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'<>]+))""", re.IGNORECASE
+)
 _CLOSING = {")": "(", "]": "[", "}": "{"}
 
 
@@ -76,8 +82,11 @@ class IncomingMessage:
 
     @functools.cached_property
     def email(self) -> EmailMessage:
-        """The parsed message."""
-        return message_from_bytes(self.content, policy=policy.SMTP)
+        """The parsed message. Raises SMTPError, 554, for parts nested deeper than can be read."""
+        try:
+            return message_from_bytes(self.content, policy=policy.SMTP)
+        except RecursionError:
+            raise _nested_too_deeply() from None
 
     @property
     def subject(self) -> str:
@@ -99,21 +108,20 @@ class IncomingMessage:
         """The http and https links in the text and in the HTML, in order, each once."""
         found = [_trimmed(match.group()) for match in _LINK.finditer(self.text or "")]
         if self.html is not None:
-            parser = _LinkParser()
-            parser.feed(self.html)
-            parser.close()
-            found += [link for link in parser.links if _LINK.match(link)]
+            targets = ("".join(match.groups("")) for match in _HREF.finditer(self.html))
+            links = (unescape(target).strip() for target in targets)
+            found += [link for link in links if _LINK.match(link)]
         return list(dict.fromkeys(found))
 
     @functools.cached_property
     def attachments(self) -> list[Attachment]:
         """All parts but the text, in order."""
         bodies = [self._body_part("text/plain"), self._body_part("text/html")]
-        return [
-            _attachment(part)
-            for part in _leaves(self.email)
-            if not any(part is body for body in bodies)
-        ]
+        leaves = [part for part in _leaves(self.email) if not any(part is body for body in bodies)]
+        try:
+            return [_attachment(part) for part in leaves]
+        except RecursionError:
+            raise _nested_too_deeply() from None
 
     def _body_part(self, content_type: str) -> EmailMessage | None:
         for part in _leaves(self.email):
@@ -125,6 +133,10 @@ class IncomingMessage:
     def _body(self, content_type: str) -> str | None:
         part = self._body_part(content_type)
         return None if part is None else _text_of(part)
+
+
+def _nested_too_deeply() -> SMTPError:
+    return SMTPError("Error: message parts are nested too deeply", 554, "5.6.0")
 
 
 def _leaves(part: EmailMessage) -> Iterator[EmailMessage]:
@@ -165,24 +177,14 @@ def _attachment(part: EmailMessage) -> Attachment:
 
 def _trimmed(link: str) -> str:
     """`link` without what belongs to the sentence around it."""
-    while link:
-        last = link[-1]
-        opening = _CLOSING.get(last)
-        if last in ".,;:!?'*_" or (opening and link.count(last) > link.count(opening)):
-            link = link[:-1]
-        else:
+    # How many of each closing bracket have no opening one; a stranger may have sent thousands.
+    unopened = {each: link.count(each) - link.count(_CLOSING[each]) for each in _CLOSING}
+    end = len(link)
+    while end:
+        last = link[end - 1]
+        if unopened.get(last, 0) > 0:
+            unopened[last] -= 1
+        elif last not in ".,;:!?'*_":
             break
-    return link
-
-
-class _LinkParser(HTMLParser):
-    """Collects where the links of a text in HTML lead."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.links: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """See HTMLParser."""
-        if tag in ("a", "area"):
-            self.links += [value.strip() for name, value in attrs if name == "href" and value]
+        end -= 1
+    return link[:end]

@@ -6,6 +6,7 @@ from email.message import EmailMessage
 
 import pytest
 
+from blocksmtp import SMTPError
 from blocksmtp.message import IncomingMessage
 from blocksmtp.session import SMTPAddress, SMTPEnvelope, SMTPSession
 
@@ -67,6 +68,39 @@ def test_html_alone() -> None:
 )  # fmt: skip
 def test_links_in_text(text: str, links: list[str]) -> None:
     assert received(f"\r\n{text}\r\n".encode()).links == links
+
+
+@pytest.mark.parametrize("tail", [".", ")", "()", ").", "(("])
+def test_a_link_with_an_endless_tail(tail: str) -> None:
+    """It takes no longer than it is long: in quadratic time this would be an hour."""
+    (link,) = received(f"\r\nhttp://a.example/{tail * 1_000_000}x\r\n".encode()).links
+    assert link.endswith("x")
+    (link,) = received(f"\r\nhttp://a.example/x{tail * 1_000_000}\r\n".encode()).links
+    assert link.startswith("http://a.example/x")
+
+
+@pytest.mark.parametrize("piece", [b"<a ", b"<!--", b'<a href="', b"<a href ", b"<a \"'"])
+def test_html_without_an_end(piece: bytes) -> None:
+    """As above: a parser of HTML may take hours for it."""
+    assert received(b"Content-Type: text/html\r\n\r\n" + piece * 300_000).links == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"".join(
+            b"Content-Type: multipart/mixed; boundary=%d\r\n\r\n--%d\r\n" % (depth, depth)
+            for depth in range(2000)
+        ),
+        b"Content-Type: message/rfc822\r\n\r\n" * 2000,
+        b"Content-Type: message/rfc822\r\n\r\n" * 400,
+    ],
+    ids=["multipart", "message", "message-again"],
+)
+def test_what_is_nested_too_deeply_is_refused_for_good(content: bytes) -> None:
+    with pytest.raises(SMTPError) as refused:
+        _ = received(content).attachments
+    assert refused.value.response_code == 554
 
 
 def test_links_in_html() -> None:
