@@ -88,6 +88,7 @@ def test_the_report_of_a_failed_test_has_the_dialogue(project: pytest.Pytester) 
     assert result.stdout.str().count("SMTP dialogue with") == 2
 
 
+@pytest.mark.thorough
 def test_under_xdist_and_randomly(project: pytest.Pytester) -> None:
     project.makepyfile(
         """
@@ -148,6 +149,7 @@ def test_misuse_is_told_where_it_is(project: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["E *TypeError: unknown option 'maxclients'; did you mean *"])
 
 
+@pytest.mark.thorough
 def test_it_costs_nothing_where_it_is_not_used(project: pytest.Pytester) -> None:
     project.makepyfile(
         """

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.wait import WebDriverWait
 
@@ -42,8 +43,12 @@ def chromium(folder: Path) -> Iterator[webdriver.Chrome]:
 
 
 def waiting(browser: webdriver.Chrome) -> WebDriverWait[webdriver.Chrome]:
-    """`waiting(browser).until(condition)`."""
-    return WebDriverWait(browser, _SECONDS, poll_frequency=0.05)
+    """`waiting(browser).until(condition)`.
+
+    A condition may meet a page that is just being replaced: then it is asked again.
+    """
+    between_pages = (NoSuchElementException, StaleElementReferenceException)
+    return WebDriverWait(browser, _SECONDS, 0.05, between_pages)
 
 
 @contextlib.contextmanager

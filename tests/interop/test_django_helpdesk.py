@@ -66,7 +66,7 @@ def test_from_mail_to_answer_and_back(smtp_server: MailCatcher, tmp_path: Path) 
         assert "The printer <b>burns</b> ann@example.org open" in " ".join(row.text.split())
         browser.save_screenshot(str(tmp_path / "tickets.png"))
         row.find_element(By.CSS_SELECTOR, ".field-title a").click()
-        (text,) = messages_on(browser)
+        (text,) = waiting(browser).until(messages_on)
         assert text == "It is on fire.\n\n<script>document.title = 'taken'</script>"
         assert browser.title != "taken"
         assert browser.find_element(By.LINK_TEXT, "photo.txt")

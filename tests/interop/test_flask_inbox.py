@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.expected_conditions import staleness_of
 
 from .browser import chromium, example, trap, waiting
 
@@ -162,6 +163,7 @@ def test_search(inbox: tuple[int, str], browser: webdriver.Chrome) -> None:
         field.clear()
         field.send_keys(words)
         field.submit()
+        waiting(browser).until(staleness_of(field))
         assert_found(browser, found)
 
 

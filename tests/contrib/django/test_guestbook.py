@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PROJECT = Path(__file__).parents[2] / "projects" / "django_guestbook"
 
 
@@ -22,6 +24,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.thorough
 def test_its_suite_with_manage_py(tmp_path: Path) -> None:
     done = run(tmp_path, "manage.py", "test", "--noinput")
     assert done.returncode == 0, done.stderr
