@@ -1,4 +1,7 @@
-"""The `Received` header (RFC 5321, section 4.4; RFC 3848; RFC 8314, section 4.3)."""
+"""What a server puts in front of a message: `Received`, and `Return-Path` where it ends its way.
+
+RFC 5321, section 4.4; RFC 3848; RFC 8314, section 4.3.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING
 
+from .text import CONTROL_CHARACTERS
+
 if TYPE_CHECKING:
-    from .session import SMTPSession
+    from .session import SMTPAddress, SMTPSession
 
 # What is in no domain, address literal or cipher name: shown as "?". Clients say what they like in
 # HELO, and a quote or a semicolon would change what the rest of the header means.
@@ -26,8 +31,29 @@ def address_literal(address: str) -> str:
     return f"[IPv6:{address}]" if version == 6 else f"[{address}]"
 
 
-def received_header(session: SMTPSession) -> bytes:
-    """The trace header for the session's current message, as bytes that end in CRLF."""
+def stored_header(session: SMTPSession, recipient: SMTPAddress | None = None) -> bytes:
+    """All that goes in front of a message that is stored: `Return-Path`, then `Received`.
+
+    With a `recipient`, for a copy that is theirs alone: `Delivered-To` is in between.
+    """
+    mail_from = session.envelope.mail_from
+    fields = [f"Return-Path: <{_one_line(mail_from.address if mail_from else '')}>"]
+    if recipient is not None:
+        fields.append(f"Delivered-To: {_one_line(recipient.address)}")
+    # Addresses with SMTPUTF8 are written as they are (RFC 6532).
+    header = "".join(f"{each}\r\n" for each in fields).encode("utf-8", "replace")
+    return header + received_header(session, recipient)
+
+
+def _one_line(address: str) -> str:
+    return CONTROL_CHARACTERS.sub("?", address)
+
+
+def received_header(session: SMTPSession, recipient: SMTPAddress | None = None) -> bytes:
+    """The trace header for the session's current message, as bytes that end in CRLF.
+
+    It names the `recipient` of a copy, or else the only recipient of the message.
+    """
     from email.utils import formatdate  # here, since it brings half of `email` and `urllib` along
 
     helo = session.host_name_appears_as or session.client_hostname or "unknown"
@@ -45,7 +71,7 @@ def received_header(session: SMTPSession) -> bytes:
     message_id = f"{session.id}-{session.transaction + 1}"
     lines.append(f"by {_safe(session.server_name)}")
     lines.append(f"with {session.transmission_type} id {message_id}")
-    recipients = session.envelope.rcpt_to
+    recipients = session.envelope.rcpt_to if recipient is None else [recipient]
     # More than one would tell each recipient of the others (RFC 5321, section 7.6).
     if len(recipients) == 1 and recipients[0].address.isascii():
         lines.append(f"for <{_UNSAFE_ADDRESS.sub('?', recipients[0].address)}>")

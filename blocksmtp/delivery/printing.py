@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import codecs
 import re
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, TextIO
 
 from ..errors import SMTPError
+from .incoming import PIECE, spooled
 
 if TYPE_CHECKING:
     from ..session import SMTPAddress, SMTPSession
     from ..wire.stream import DataStream
-
-_IN_MEMORY = 1_048_576
-_PIECE = 65_536
 
 # What could command the terminal: C0 without tab and line feed, DEL, C1; and what could make the
 # text look like another: Unicode's line ends, and the characters that reorder what is around them.
@@ -53,10 +50,8 @@ class PrintDelivery:
 
         Raises SMTPError: 451 where it cannot be printed, 452 where there is no room for it.
         """
-        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as spool:
-            _receive(stream, spool)
-            if not stream.size_exceeded:
-                spool.seek(0)
+        with spooled(stream, session) as spool:
+            if spool is not None:
                 self._print(_shown(session, spool, stream.byte_length))
 
     def _print(self, texts: Iterator[str]) -> None:
@@ -79,14 +74,6 @@ class PrintDelivery:
     def _encodable(self, text: str) -> str:
         """`text` with escapes for what the stream's encoding does not have."""
         return text.encode(self._encoding, "backslashreplace").decode(self._encoding)
-
-
-def _receive(stream: DataStream, spool: IO[bytes]) -> None:
-    while piece := stream.read1(_PIECE):
-        try:
-            spool.write(piece)
-        except OSError as error:
-            raise SMTPError("Error: no room for the message", 452, "4.3.1") from error
 
 
 def _shown(session: SMTPSession, spool: IO[bytes], length: int) -> Iterator[str]:
@@ -141,7 +128,7 @@ def _readable(message: IO[bytes]) -> Iterator[str]:
     """The message as text with plain line feeds, in pieces that are safe to show."""
     decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
     held = ""
-    while piece := message.read(_PIECE):
+    while piece := message.read(PIECE):
         text = held + decoder.decode(piece)
         # Whether it belongs to a line end is only known with what follows.
         held = "\r" if text.endswith("\r") else ""
