@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 _LISTENS = re.compile(r"[Ll]istening on (?:\('([^']+)', (\d+)\)|\[?([^\]]+?)\]?:(\d+) )")
 _SECONDS = 30
@@ -22,9 +24,18 @@ class Running:
     """A server process that says on standard output, or in its log, where it listens."""
 
     def __init__(
-        self, arguments: Sequence[str], *, log: bool = False, folder: Path | None = None
+        self,
+        arguments: Sequence[str],
+        *,
+        log: bool = False,
+        folder: Path | None = None,
+        listens: str | None = None,
+        **options: Any,
     ) -> None:
-        """`log`: standard error is read together with standard output. `folder`: to run in."""
+        """`log`: standard error is read together with standard output. `folder`: to run in.
+
+        `listens`: what it says in place of an address, where it has none. `options` are Popen's.
+        """
         self.process = subprocess.Popen(
             arguments,
             stdin=subprocess.DEVNULL,
@@ -33,13 +44,18 @@ class Running:
             text=True,
             encoding="utf-8",
             cwd=folder,
+            **options,
         )
         self.output = ""
         """What has been read so far; all of it after `end`."""
         self.errors = ""
         """Standard error, after `end`."""
         try:
-            self.address = self._find_address()
+            if listens is None:
+                self.address = self._find_address()
+            else:
+                while listens not in self.readline():
+                    pass
         except BaseException:
             self.kill()
             raise
@@ -47,7 +63,7 @@ class Running:
     def readline(self) -> str:
         """The next line of output, which must come."""
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        line: str = self.process.stdout.readline()
         self.output += line
         assert line, f"ended early, after:\n{self.output}"
         return line
@@ -66,14 +82,25 @@ class Running:
         """Send a signal, 0 for none, and wait for the end; returns the exit status."""
         if number:
             self.process.send_signal(number)
+        # Not communicate(): it forgets what readline() has buffered.
+        watch = threading.Timer(_SECONDS, self.process.kill)
+        reader = threading.Thread(target=self._read_errors)
+        watch.start()
+        reader.start()
         try:
-            output, errors = self.process.communicate(timeout=_SECONDS)
-        except BaseException:
-            self.kill()
-            raise
-        self.output += output
-        self.errors += errors or ""
-        return self.process.returncode
+            if self.process.stdout is not None:
+                self.output += self.process.stdout.read()
+                self.process.stdout.close()
+            reader.join()
+            return self.process.wait()
+        finally:
+            watch.cancel()
+            watch.join()
+
+    def _read_errors(self) -> None:
+        if self.process.stderr is not None:
+            self.errors += self.process.stderr.read()
+            self.process.stderr.close()
 
     def kill(self) -> None:
         """End it at once, if it still runs."""

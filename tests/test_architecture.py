@@ -26,7 +26,7 @@ MAY_IMPORT = {
 }
 ROOM_OF = {
     **dict.fromkeys(("addresses", "auth", "errors", "logs", "options", "saslprep", "scram"), WORDS),
-    **dict.fromkeys(("session", "text", "trace"), WORDS),
+    **dict.fromkeys(("password_file", "session", "text", "trace"), WORDS),
     "protocol": "protocol",
     "wire": "wire",
     "resolver": "resolver",

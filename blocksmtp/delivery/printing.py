@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import re
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import IO, TYPE_CHECKING, TextIO
 
 from ..errors import SMTPError
@@ -14,6 +16,10 @@ from .incoming import PIECE, spooled
 if TYPE_CHECKING:
     from ..session import SMTPAddress, SMTPSession
     from ..wire.stream import DataStream
+
+# Bold and green, and green (ECMA-48, section 8.3.117).
+_TITLE = "1;32"
+_ENVELOPE = "32"
 
 # What could command the terminal: C0 without tab and line feed, DEL, C1; and what could make the
 # text look like another: Unicode's line ends, and the characters that reorder what is around them.
@@ -36,14 +42,23 @@ class PrintDelivery:
     """
 
     def __init__(
-        self, stream: TextIO, on_failure: Callable[[Exception], None] | None = None
+        self,
+        stream: TextIO,
+        on_failure: Callable[[Exception], None] | None = None,
+        *,
+        colours: bool = False,
+        exclusively: Callable[[], AbstractContextManager[None]] | None = None,
     ) -> None:
-        """`on_failure(error)` is called once, when `stream` has failed."""
+        """`on_failure(error)` is called once, when `stream` has failed. `colours`: the lines around
+        the message in colour, for a terminal. `exclusively()` is entered around each message, to
+        keep other processes that print to the same place out."""
         self._stream = stream
         self._on_failure = on_failure
         self._encoding = stream.encoding or "utf-8"
         self._lock = threading.Lock()
         self._failed = False
+        self._colours = colours
+        self._exclusively = exclusively or contextlib.nullcontext
 
     def __call__(self, stream: DataStream, session: SMTPSession) -> None:
         """Receive the message and print it.
@@ -52,11 +67,11 @@ class PrintDelivery:
         """
         with spooled(stream, session) as spool:
             if spool is not None:
-                self._print(_shown(session, spool, stream.byte_length))
+                self._print(self._shown(session, spool, stream.byte_length))
 
     def _print(self, texts: Iterator[str]) -> None:
         first_failure = None
-        with self._lock:
+        with self._lock, self._exclusively():
             if not self._failed:
                 try:
                     for text in texts:
@@ -71,25 +86,27 @@ class PrintDelivery:
         if failed:
             raise SMTPError("Error: cannot print the message", 451, "4.3.0")
 
+    def _shown(self, session: SMTPSession, spool: IO[bytes], length: int) -> Iterator[str]:
+        """All that is printed of one message, in pieces."""
+        title = f"message {session.transaction + 1} of session {session.id}"
+        yield self._coloured(f"---- {title} ----", _TITLE)
+        for line in _envelope(session):
+            yield self._coloured(_one_line(line), _ENVELOPE)
+        yield "\n"
+        last = "\n"
+        for text in filter(None, _readable(spool)):
+            yield text
+            last = text[-1]
+        if last != "\n":
+            yield "\n"
+        yield self._coloured(f"---- end of {title}, {length} bytes ----", _TITLE)
+
+    def _coloured(self, line: str, colour: str) -> str:
+        return f"\x1b[{colour}m{line}\x1b[0m\n" if self._colours else f"{line}\n"
+
     def _encodable(self, text: str) -> str:
         """`text` with escapes for what the stream's encoding does not have."""
         return text.encode(self._encoding, "backslashreplace").decode(self._encoding)
-
-
-def _shown(session: SMTPSession, spool: IO[bytes], length: int) -> Iterator[str]:
-    """All that is printed of one message, in pieces."""
-    title = f"message {session.transaction + 1} of session {session.id}"
-    yield f"---- {title} ----\n"
-    for line in _envelope(session):
-        yield _one_line(line) + "\n"
-    yield "\n"
-    last = "\n"
-    for text in filter(None, _readable(spool)):
-        yield text
-        last = text[-1]
-    if last != "\n":
-        yield "\n"
-    yield f"---- end of {title}, {length} bytes ----\n"
 
 
 def _envelope(session: SMTPSession) -> Iterator[str]:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from .senders import MESSAGE, deliver, ready, server_with
 KEEP = """
 import json, os, sys
 from pathlib import Path
+from typing import Any
 about = {name: value for name, value in os.environ.items() if name.isupper()}
 file = Path(os.environ["KEEP"], os.environ["RECIPIENT"])
 file.with_suffix(".json").write_text(json.dumps(about))
@@ -24,11 +26,11 @@ file.write_bytes(sys.stdin.buffer.read())
 """
 
 
-def program(code: str, **options: float) -> ExecDelivery:
+def program(code: str, **options: Any) -> ExecDelivery:
     return ExecDelivery([sys.executable, "-c", code], **options)
 
 
-def shell(script: str, **options: float) -> ExecDelivery:
+def shell(script: str, **options: Any) -> ExecDelivery:
     return ExecDelivery(["sh", "-c", script], **options)
 
 

@@ -139,7 +139,8 @@ def test_the_null_sender(smarthost: MailCatcher) -> None:
     ],
 )
 def test_what_it_has_not_the_means_for(hidden: str, sender: str, reply: str) -> None:
-    with MailCatcher(**{hidden: True}) as smarthost:
+    options: dict[str, Any] = {hidden: True}
+    with MailCatcher(**options) as smarthost:
         server = server_with(forward(smarthost), hide_requiretls=False)
         with server.test_client(secure=True) as client:
             client.command("EHLO me")

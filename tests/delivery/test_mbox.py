@@ -160,7 +160,7 @@ def test_many_at_once(mbox: Path) -> None:
     for thread in threads:
         thread.join()
     messages = messages_in(mbox)
-    assert [message.get_payload().count("line\n") for message in messages] == [20_000] * 8
+    assert [str(message.get_payload()).count("line\n") for message in messages] == [20_000] * 8
 
 
 def test_a_file_that_was_moved_away(mbox: Path) -> None:

@@ -16,44 +16,12 @@ from pathlib import Path
 import pytest
 
 from blocksmtp import __version__, cli
+from blocksmtp.cli import arguments
 
-from .certificates import Authority
-from .client import Client, connect
-from .running import Running
-
-COMMAND = [sys.executable, "-W", "error", "-m", "blocksmtp"]
-
-
-def running(*arguments: str) -> Running:
-    """`blocksmtp` on a free port."""
-    return Running([*COMMAND, "--port", "0", *arguments])
-
-
-def said_hello(server: Running, command: str = "EHLO client.example") -> Client:
-    client = connect(server.address)
-    client.hello(command)
-    return client
-
-
-def done(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """`blocksmtp` where it is expected to end by itself."""
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-
-
-def assert_refused(outcome: subprocess.CompletedProcess[str], *words: str) -> None:
-    """Status 2, nothing on standard output, one line that says why on standard error."""
-    assert outcome.returncode == 2, outcome
-    assert outcome.stdout == ""
-    assert re.fullmatch(r"blocksmtp: error: .*\n", outcome.stderr), outcome.stderr
-    for word in words:
-        assert word in outcome.stderr
+from ..certificates import Authority
+from ..client import connect
+from ..running import Running
+from .processes import COMMAND, assert_refused, done, running, said_hello
 
 
 @pytest.fixture
@@ -67,7 +35,7 @@ def taken_port() -> int:
 
 
 def test_the_defaults() -> None:
-    chosen = cli.command_line().parse_args([])
+    chosen = arguments.parse([])
     assert (chosen.host, chosen.port) == ("127.0.0.1", 2525)
     assert (chosen.lmtp, chosen.size, chosen.cert, chosen.key) == (False, None, None, None)
 
@@ -227,7 +195,7 @@ def test_help_tells_of_every_option(option: str) -> None:
         (["--host", "a..b"], ["a..b", "no host name"]),
         (["--host", "192.0.2.1"], ["192.0.2.1:2525", "assign"]),
         (["--cert", "/nowhere/x.pem"], ["cert", "/nowhere/x.pem", "No such file"]),
-        (["--key", "/nowhere/x.pem"], ["key", "without cert"]),
+        (["--key", "/nowhere/x.pem"], ["--key", "without --cert"]),
     ],
 )
 def test_a_bad_argument(arguments: list[str], words: list[str]) -> None:

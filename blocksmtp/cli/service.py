@@ -1,0 +1,228 @@
+"""One process that serves: the server, made of the options, and its life until a signal ends it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import SMTPServer
+from ..password_file import PasswordFile
+from ..signals import CLOSING, closed_by_signals
+from .errors import CannotStart, reason_of
+from .logs import has_colours
+from .output import Output, ProcessLock
+
+if TYPE_CHECKING:
+    from ..contrib.prometheus import Metrics
+
+_logger = logging.getLogger("blocksmtp")
+
+# They hand on or keep lines: what is binary would have to be refused after it was sent.
+_FOR_TEXT_ONLY = ("mbox", "forward")
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """What is read while that is still allowed."""
+
+    cert: bytes | None
+    key: bytes | None
+    passwords: PasswordFile | None
+    forward_login: tuple[str, str] | None
+
+    @classmethod
+    def read(cls, chosen: argparse.Namespace) -> Secrets:
+        """Raises CannotStart."""
+        passwords = None
+        if chosen.auth_file is not None:
+            try:
+                passwords = PasswordFile(chosen.auth_file)
+            except (OSError, ValueError) as error:
+                raise CannotStart(f"--auth-file {chosen.auth_file}: {reason_of(error)}") from error
+            except ImportError as error:
+                raise CannotStart(
+                    "--auth-file needs argon2: pip install 'blocksmtp[passwords]'"
+                ) from error
+        return cls(
+            _read("--cert", chosen.cert),
+            _read("--key", chosen.key),
+            passwords,
+            _login(chosen.forward_login),
+        )
+
+    def read_again(self, chosen: argparse.Namespace) -> Secrets:
+        """The same files as they are now. Raises CannotStart, and changes nothing then."""
+        fresh = Secrets.read(chosen)
+        if self.passwords is None:
+            return fresh
+        # The one that the server's callbacks belong to.
+        self.passwords.reload()
+        return dataclasses.replace(fresh, passwords=self.passwords)
+
+
+def _read(option: str, path: Path | None) -> bytes | None:
+    try:
+        return None if path is None else path.read_bytes()
+    except OSError as error:
+        raise CannotStart(f"{option} {path}: {reason_of(error)}") from error
+
+
+def _login(path: Path | None) -> tuple[str, str] | None:
+    content = _read("--forward-login", path)
+    if content is None:
+        return None
+    text = content.decode("utf-8", "replace").rstrip("\r\n")
+    name, colon, password = text.partition(":")
+    if not colon or not name or not password or "\n" in password:
+        raise CannotStart(f"--forward-login {path} must hold one line NAME:PASSWORD")
+    return name, password
+
+
+class Service:
+    """A server as the options want it."""
+
+    def __init__(
+        self,
+        chosen: argparse.Namespace,
+        secrets: Secrets,
+        output: Output,
+        metrics: Callable[[], Metrics] | None = None,
+    ) -> None:
+        """Raises CannotStart."""
+        self._chosen = chosen
+        self._secrets = secrets
+        try:
+            self.server = SMTPServer(**_options(chosen, secrets))
+        except ValueError as error:
+            raise CannotStart(str(error)) from error
+        self._metrics = metrics
+        self._output = output
+        output.on_failure = self.server.close
+
+    def prepare(self, lock: ProcessLock | None = None) -> None:
+        """Have what becomes of messages ready. Raises CannotStart.
+
+        `lock` keeps processes apart that print to the same output.
+        """
+        delivery = _delivery(self._chosen, self._secrets, self._output, lock)
+        self.server.on_data = delivery
+        self.server.on_rcpt_to = getattr(delivery, "on_rcpt_to", None)
+        self.server.on_close = getattr(delivery, "on_close", None)
+        # Before there may be several processes, which are to have the same certificate, also if it
+        # is self-made, and to resume each other's TLS sessions.
+        self.server._prepare_tls(self._chosen.implicit_tls)
+
+    def run(
+        self,
+        sockets: Sequence[socket.socket],
+        *,
+        started: Callable[[], None],
+        closing: Sequence[int] = CLOSING,
+        began: Callable[[], None] = lambda: None,
+        stopping: Callable[[], None] = lambda: None,
+        reloaded: Callable[[Callable[[], None]], None] = lambda reload: reload(),
+    ) -> None:
+        """Serve until one of the signals `closing`; SIGHUP reads the files again.
+
+        `began()` is called when signals are heard, `started()` when clients are served. Raises
+        OSError.
+        """
+        server = self.server
+        if self._metrics is not None:
+            self._metrics().observe(server)
+
+        def close(timeout: float | None) -> None:
+            stopping()
+            server.close(timeout)
+
+        def reload() -> None:
+            reloaded(self.reload)
+
+        with closed_by_signals(close, closing, {signal.SIGHUP: reload}):
+            began()
+            try:
+                for sock in sockets:
+                    server.listen(sock=sock)
+            except RuntimeError:
+                # A signal that came before has closed it, as it should.
+                server.wait()
+            else:
+                started()
+                server.wait()
+
+    def reload(self) -> None:
+        """Read certificates and passwords again; what cannot be read leaves all as it is."""
+        try:
+            self._secrets = self._secrets.read_again(self._chosen)
+            if self._secrets.cert is not None:
+                self.server.update_secure_context(cert=self._secrets.cert, key=self._secrets.key)
+        except (CannotStart, OSError, ValueError) as error:
+            _logger.error("not reloaded: %s", error)
+        else:
+            _logger.info("certificates and passwords reloaded")
+
+
+def _options(chosen: argparse.Namespace, secrets: Secrets) -> dict[str, Any]:
+    """The options of the server."""
+    options: dict[str, Any] = {
+        "lmtp": chosen.lmtp,
+        "size": chosen.size,
+        "max_clients": chosen.max_clients,
+        "secure": chosen.implicit_tls,
+        "cert": secrets.cert,
+        "key": secrets.key,
+        "use_proxy": chosen.proxy_from or False,
+        "disable_reverse_lookup": True,
+        "hide_chunking": any(getattr(chosen, name) is not None for name in _FOR_TEXT_ONLY),
+    }
+    if chosen.name is not None:
+        options["name"] = chosen.name
+    if secrets.passwords is None:
+        # There are no users: offered, it could only fail. Not offered, it is not required either.
+        options["disabled_commands"] = ["AUTH"]
+    else:
+        options["auth_methods"] = secrets.passwords.auth_methods
+        options["on_auth"] = secrets.passwords.on_auth
+        options["scram_verifier"] = secrets.passwords.scram_verifier
+        options["allow_insecure_auth"] = chosen.allow_insecure_auth
+    return options
+
+
+def _delivery(
+    chosen: argparse.Namespace, secrets: Secrets, output: Output, lock: ProcessLock | None
+) -> Any:
+    """What becomes of a message: the `on_data`, whose other methods may be callbacks, too."""
+    from .. import delivery
+
+    try:
+        if chosen.maildir is not None:
+            return delivery.MaildirDelivery(chosen.maildir)
+        if chosen.mbox is not None:
+            return delivery.MboxDelivery(chosen.mbox)
+        if chosen.exec is not None:
+            return delivery.ExecDelivery(chosen.exec, timeout=chosen.exec_timeout)
+        if chosen.forward is not None:
+            host, port = chosen.forward
+            name, password = secrets.forward_login or (None, None)
+            return delivery.ForwardDelivery(
+                host, port, tls=chosen.forward_tls, username=name, password=password
+            )
+    except (OSError, ValueError) as error:
+        chosen_one = next(n for n in ("maildir", "mbox", "exec", "forward") if getattr(chosen, n))
+        place = getattr(error, "filename", None)
+        what = f"--{chosen_one} {place}" if place else f"--{chosen_one}"
+        raise CannotStart(f"{what}: {reason_of(error)}") from error
+    return delivery.PrintDelivery(
+        sys.stdout,
+        output.failed,
+        colours=has_colours(sys.stdout),
+        exclusively=None if lock is None else lock.held,
+    )

@@ -1,0 +1,78 @@
+"""`blocksmtp` in processes of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from ..client import Client, connect
+from ..running import Running
+
+COMMAND = [sys.executable, "-W", "error", "-m", "blocksmtp"]
+
+
+def running(*arguments: str, log: bool = False) -> Running:
+    """`blocksmtp` on a free port. `log`: standard error is read together with standard output."""
+    return Running([*COMMAND, "--port", "0", *arguments], log=log)
+
+
+def said_hello(server: Running, command: str = "EHLO client.example") -> Client:
+    client = connect(server.address)
+    client.hello(command)
+    return client
+
+
+def done(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """`blocksmtp` where it is expected to end by itself."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def assert_refused(outcome: subprocess.CompletedProcess[str], *words: str) -> None:
+    """Status 2, nothing on standard output, one line that says why on standard error."""
+    assert outcome.returncode == 2, outcome
+    assert outcome.stdout == ""
+    assert re.fullmatch(r"blocksmtp: error: .*\n", outcome.stderr), outcome.stderr
+    for word in words:
+        assert word in outcome.stderr
+
+
+def logs_of(server: Running, *words: str) -> str:
+    """What it tells on standard error, up to a line with these words, which must come."""
+    assert server.process.stderr is not None
+    told = ""
+    while True:
+        line: str = server.process.stderr.readline()
+        assert line, f"ended early, after:\n{told}"
+        told += line
+        if all(word in line for word in words):
+            return told
+
+
+def children_of(process_id: int) -> list[int]:
+    """The processes that it has started and not waited for."""
+    children = Path(f"/proc/{process_id}/task/{process_id}/children").read_text()
+    return [int(child) for child in children.split()]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """This process's environment, with some of it changed."""
+    return {**os.environ, **changes}
+
+
+def wait_until_refused(address: tuple[str, int]) -> None:
+    """A signal has been heard when nobody listens any more."""
+    listens = True
+    while listens:
+        with socket.socket() as probe:
+            listens = probe.connect_ex(address) == 0

@@ -1,0 +1,141 @@
+"""--metrics, and the figures themselves."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from blocksmtp import SMTPError, SMTPServer
+from blocksmtp.cli import main
+from blocksmtp.contrib.prometheus import Metrics
+
+from .processes import assert_refused, children_of, done, logs_of, running, said_hello
+
+
+def figures(page: str) -> dict[str, float]:
+    lines = [line for line in page.splitlines() if line and not line.startswith("#")]
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+def ask(port: int, path: str = "/metrics") -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as answer:
+        return str(answer.read().decode())
+
+
+@pytest.mark.parametrize("workers", ["1", "3"])
+def test_over_http(tmp_path: Path, workers: str) -> None:
+    port = free_port()
+    with running(
+        "--metrics", str(port), "--workers", workers, "--maildir", str(tmp_path / "Mail")
+    ) as server:
+        for _ in range(5):
+            with said_hello(server) as client:
+                client.envelope()
+                assert client.message().code == 250
+                client.expect(221, "QUIT")
+        with said_hello(server):
+            now = figures(ask(port))
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            ask(port, "/")
+        server.end()
+    assert now["blocksmtp_connections_total"] == 6
+    assert now['blocksmtp_messages_total{code="250"}'] == 5
+    assert now["blocksmtp_on_data_seconds_count"] == 5
+    assert now["blocksmtp_message_bytes_total"] == 5 * len(b"Subject: test\r\n\r\ntext\r\n")
+    # One is open, and others may just be ending.
+    assert now["blocksmtp_connections_open"] >= 1
+    assert "Traceback" not in server.errors
+
+
+def test_a_worker_that_was_killed_leaves_no_open_connections(tmp_path: Path) -> None:
+    port = free_port()
+    with running(
+        "--metrics", str(port), "--workers", "2", "--maildir", str(tmp_path / "Mail")
+    ) as server:
+        with said_hello(server), said_hello(server):
+            pages = figures(ask(port))
+            assert pages["blocksmtp_connections_open"] == 2
+            for process_id in children_of(server.process.pid)[:2]:
+                os.kill(process_id, signal.SIGKILL)
+            for _ in range(2):
+                logs_of(server, "starting another")
+        with said_hello(server):
+            pages = figures(ask(port))
+    assert pages["blocksmtp_connections_open"] == 1
+    assert pages["blocksmtp_connections_total"] == 3
+
+
+def test_the_port_in_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+        outcome = done("--port", "0", "--metrics", str(port))
+    assert_refused(outcome, f"--metrics 127.0.0.1:{port}", "in use")
+
+
+def test_without_the_library(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(SystemExit):
+        main(["--port", "0", "--metrics", "0"])
+    assert re.search(r"pip install 'blocksmtp\[metrics\]'", capsys.readouterr().err)
+
+
+def test_all_that_is_counted() -> None:
+    registry = CollectorRegistry()
+
+    def on_data(stream: object, session: object) -> None:
+        assert session is not None
+        raise SMTPError("no", 452)
+
+    def on_auth(auth: object, session: object) -> str | None:
+        name = getattr(auth, "username", "")
+        if name == "broken":
+            raise RuntimeError
+        return name if name == "alice" else None
+
+    calls: list[str] = []
+    server = SMTPServer(
+        auth_optional=True,
+        on_data=on_data,
+        on_auth=on_auth,
+        on_connect=lambda session: calls.append("connect"),
+        on_close=lambda session: calls.append("close"),
+        allow_insecure_auth=True,
+    )
+    Metrics(registry).observe(server)
+    for name, code in (("bob", 535), ("broken", 451), ("alice", 235)):
+        with server.test_client() as client:
+            assert client.login(name, "x").code == code
+    with server.test_client() as client:
+        client.command("EHLO me")
+        for _ in range(2):
+            client.pipeline("MAIL FROM:<a@b.c>", "RCPT TO:<a@b.c>")
+            assert client.data(b"Subject: x\r\n\r\n").code == 452
+
+    def value(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(f"blocksmtp_{name}", labels)
+
+    assert calls == ["connect", "close"] * 4
+    assert value("connections_total") == 4
+    assert value("connections_open") == 0
+    assert value("messages_total", code="452") == 2
+    assert value("on_data_seconds_count") == 2
+    assert value("authentications_total", outcome="accepted") == 1
+    assert value("authentications_total", outcome="refused") == 1
+    assert value("authentications_total", outcome="failed") == 1
+    assert value("errors_total") == 1
