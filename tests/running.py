@@ -40,11 +40,10 @@ class Running:
             arguments,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT if log else subprocess.PIPE,
             text=True,
             encoding="utf-8",
             cwd=folder,
-            **options,
+            **{"stderr": subprocess.STDOUT if log else subprocess.PIPE, **options},
         )
         self.output = ""
         """What has been read so far; all of it after `end`."""

@@ -34,18 +34,18 @@ CLOSING = (signal.SIGTERM,)
 FOR_GOOD = 3
 """Exit status of a worker that need not be started again: it has told why."""
 
-# One that dies at once is not started again at once.
-_SHORT_LIFE_SECONDS = 1.0
+# One that dies before it serves is not started again at once.
+_PAUSE_SECONDS = 1.0
 
 
 @dataclass
 class _Worker:
     process: BaseProcess
     work: Callable[[Callable[[], None]], int]
-    started: float
     told: socket.socket
-    """Readable when the worker serves."""
-    ready: bool = False
+    """Readable when the worker serves, or has ended."""
+    starting: bool = True
+    served: bool = False
 
 
 class Workers:
@@ -98,7 +98,7 @@ class Workers:
                 self._due.remove((moment, work))
                 self._start(work)
         by_sentinel = {worker.process.sentinel: worker for worker in self._workers}
-        starting = {worker.told: worker for worker in self._workers if not worker.ready}
+        starting = {worker.told: worker for worker in self._workers if worker.starting}
         pause = max(0.0, min(each for each, _ in self._due) - now) if self._due else None
         for event in wait([signals, *starting, *by_sentinel], pause):
             if event is signals:
@@ -119,7 +119,7 @@ class Workers:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         tells.close()
-        self._workers.append(_Worker(process, work, time.monotonic(), told))
+        self._workers.append(_Worker(process, work, told))
 
     def _child(
         self,
@@ -149,10 +149,9 @@ class Workers:
     def _is_ready(self, worker: _Worker) -> None:
         if worker not in self._workers:
             return
-        worker.ready = True
-        if not worker.told.recv(1):
-            return  # It has ended: its sentinel says so, too.
-        if not self._all_served and all(each.ready for each in self._workers) and not self._due:
+        worker.starting = False
+        worker.served = bool(worker.told.recv(1))
+        if not self._all_served and all(each.served for each in self._workers):
             self._all_served = True
             self._ready()
 
@@ -172,8 +171,7 @@ class Workers:
             return
         how = f"exit status {code}" if code >= 0 else f"signal {-code}"
         _logger.error("a worker has ended (%s): starting another", how)
-        lived = time.monotonic() - worker.started
-        pause = _SHORT_LIFE_SECONDS if lived < _SHORT_LIFE_SECONDS else 0.0
+        pause = 0.0 if worker.served else _PAUSE_SECONDS
         self._due.append((time.monotonic() + pause, worker.work))
 
     def _hear(self, number: int) -> None:
