@@ -50,10 +50,10 @@ class Senders:
         for thread in self._threads:
             thread.join()
 
-    def wait_for(self, more: int) -> None:
-        """Wait until so many more messages were acknowledged."""
+    def wait_for(self, more: int, since: int | None = None) -> None:
+        """Wait until so many more messages were acknowledged, than now or than there once were."""
         with self._changed:
-            wanted = len(self.acknowledged) + more
+            wanted = (len(self.acknowledged) if since is None else since) + more
             came = self._changed.wait_for(lambda: len(self.acknowledged) >= wanted, _SECONDS)
         assert came, f"no {more} messages in {_SECONDS:g} seconds"
 
