@@ -44,6 +44,7 @@ NOT_IN_PROTOCOL = {"OpenSSL", "select", "selectors", "socket", "socketserver", "
 # TLS, dnspython for reverse lookups, and so on; asyncio and ssl are for other designs.
 NOT_AT_IMPORT = {"OpenSSL", "asyncio", "cryptography", "difflib", "dns", "email", "hmac", "idna"}
 NOT_AT_IMPORT |= {"django", "flask", "hashlib", "pytest", "secrets", "ssl"}
+NOT_AT_IMPORT |= {"argon2", "argparse", "multiprocessing", "prometheus_client", "smtplib"}
 
 LONGEST_MODULE = 500  # lines
 
