@@ -61,7 +61,7 @@ def _serve(chosen: argparse.Namespace) -> int:
         if page is not None:
             at_end.callback(page.close)
         Service(chosen, secrets, output)  # What the options say of it is checked here.
-        sockets = _bound(chosen, at_end)
+        sockets = _bound(chosen, identity, at_end)
         identity.become()
         metrics = None if page is None else page.prepare()
         service = Service(chosen, secrets, output, metrics)
@@ -144,7 +144,9 @@ def _metrics_page(chosen: argparse.Namespace) -> MetricsPage | None:
     return MetricsPage(chosen.metrics, processes=chosen.workers > 1)
 
 
-def _bound(chosen: argparse.Namespace, at_end: contextlib.ExitStack) -> list[socket.socket]:
+def _bound(
+    chosen: argparse.Namespace, identity: Identity, at_end: contextlib.ExitStack
+) -> list[socket.socket]:
     """The sockets to listen on; they are closed at the end. Raises CannotStart."""
     try:
         sockets = take_sockets()
@@ -156,6 +158,7 @@ def _bound(chosen: argparse.Namespace, at_end: contextlib.ExitStack) -> list[soc
             if chosen.unix is not None:
                 sock, file = unix_socket(chosen.unix, chosen.unix_mode, BACKLOG)
                 at_end.callback(_removed, file.remove)
+                identity.own(chosen.unix)
                 sockets = [sock]
             else:
                 sockets = tcp_sockets(chosen.host, chosen.port, BACKLOG)

@@ -37,6 +37,11 @@ class Identity:
             group_id = found.gr_gid
         return cls(user_id, group_id, name)
 
+    def own(self, path: str) -> None:
+        """Have the file belong to this user and group. Raises OSError."""
+        if (self.user, self.group) != (None, None):
+            os.chown(path, *(-1 if each is None else each for each in (self.user, self.group)))
+
     def become(self) -> None:
         """Be this user and group from now on, for good. Raises CannotStart."""
         if (self.user, self.group) in ((None, None), (os.geteuid(), os.getegid())):

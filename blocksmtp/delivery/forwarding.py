@@ -62,6 +62,8 @@ class ForwardDelivery:
         """`tls`: "opportunistic" (STARTTLS where it is offered, with any certificate), "required"
         (STARTTLS, verified), "implicit" (from the first octet, verified) or "never". `context`
         verifies, None with this machine's authorities. A password is sent over TLS only.
+        `local_hostname` is said in EHLO, None the server's own name. Times are seconds: `timeout`
+        for the connection and each reply but that to the message, which has `data_timeout`.
 
         Raises ValueError for options that do not go together.
         """
@@ -147,16 +149,16 @@ class ForwardDelivery:
                 except Away:
                     # It may have been idle for too long. No message was handed over yet.
                     self.on_close(session)
-            relay = session.state[self] = Relay(self._connected())
+            relay = session.state[self] = Relay(self._connected(session.server_name))
             return action(relay)
         except Away as error:
             self.on_close(session)
             raise self._away(session, error) from error
 
-    def _connected(self) -> smtplib.SMTP:
+    def _connected(self, server_name: str) -> smtplib.SMTP:
         client: smtplib.SMTP | None = None
         try:
-            client = self._client()
+            client = self._client(self._local_hostname or server_name)
             client.ehlo_or_helo_if_needed()
             if self._tls == "required" or (
                 self._tls == "opportunistic" and client.has_extn("starttls")
@@ -171,9 +173,9 @@ class ForwardDelivery:
             raise Away(_described(error)) from error
         return client
 
-    def _client(self) -> smtplib.SMTP:
+    def _client(self, name: str) -> smtplib.SMTP:
         host, port = self._address
-        name, timeout = self._local_hostname, self._timeout
+        timeout = self._timeout
         if self._tls == "implicit":
             return smtplib.SMTP_SSL(host, port, name, timeout=timeout, context=self._context)
         return smtplib.SMTP(host, port, name, timeout=timeout)

@@ -20,6 +20,8 @@ from blocksmtp.contrib.prometheus import Metrics
 
 from .processes import assert_refused, children_of, done, logs_of, running, said_hello
 
+pytestmark = pytest.mark.processes
+
 
 def figures(page: str) -> dict[str, float]:
     lines = [line for line in page.splitlines() if line and not line.startswith("#")]

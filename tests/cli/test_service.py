@@ -32,6 +32,8 @@ from .processes import (
     wait_until_refused,
 )
 
+pytestmark = pytest.mark.processes
+
 MESSAGE = "Subject: x\r\n\r\nhi\r\n"
 
 
@@ -309,6 +311,15 @@ def test_root_is_given_up(
             client.sendmail("a@example.org", ["b@example.com"], MESSAGE)
     (file,) = (maildir / "new").iterdir()
     assert file.stat().st_uid == nobody.pw_uid
+
+
+@as_root
+def test_a_unix_socket_belongs_to_the_user(tmp_path: Path) -> None:
+    nobody = pwd.getpwnam("nobody")
+    path = tmp_path / "lmtp.sock"
+    command = [*COMMAND, "--unix", str(path), "--user", "nobody"]
+    with Running(command, listens=f"Listening on {path} "):
+        assert (path.stat().st_uid, path.stat().st_gid) == (nobody.pw_uid, nobody.pw_gid)
 
 
 @as_root

@@ -19,6 +19,8 @@ from ..client import connect
 from ..running import Running
 from .processes import COMMAND, assert_refused, environment
 
+pytestmark = pytest.mark.processes
+
 # As systemd starts a service: the descriptors from 3 on, and the process's own number.
 START = """
 import fcntl, os, sys

@@ -25,6 +25,8 @@ from .processes import (
     wait_until_refused,
 )
 
+pytestmark = pytest.mark.processes
+
 
 def ended(process_id: int) -> bool:
     """Whether the process is no more, or only waits to be waited for."""

@@ -83,6 +83,8 @@ def test_the_message_with_its_trace(smarthost: MailCatcher) -> None:
         "b@server.example",
         "c@server.example",
     ]
+    # It says our server's name.
+    assert message.session.host_name_appears_as == "mx.example"
 
 
 @pytest.mark.parametrize(
