@@ -38,6 +38,9 @@ def start_reminder(host, port):
 """
 
 
+pytestmark = pytest.mark.thorough
+
+
 def assert_tests_pass(pytester: pytest.Pytester, source: str, count: int) -> None:
     pytester.makepyfile(source)
     pytester.run(sys.executable, "-W", "error", "-m", "pytest", "-q").assert_outcomes(passed=count)

@@ -60,13 +60,12 @@ def _serve(chosen: argparse.Namespace) -> int:
         page = _metrics_page(chosen)
         if page is not None:
             at_end.callback(page.close)
-        Service(chosen, secrets, output)  # What the options say of it is checked here.
+        service = Service(chosen, secrets, output)
         sockets = _bound(chosen, identity, at_end)
         identity.become()
         metrics = None if page is None else page.prepare()
-        service = Service(chosen, secrets, output, metrics)
         lock = at_end.enter_context(ProcessLock()) if chosen.workers > 1 else None
-        service.prepare(lock)
+        service.prepare(metrics, lock)
 
         def ready() -> None:
             _say_where(sockets, chosen, output)

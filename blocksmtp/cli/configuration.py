@@ -47,7 +47,8 @@ def _table(path: Path) -> dict[str, Any]:
             ) from None
     try:
         with open(path, "rb") as file:
-            return tomllib.load(file)
+            table: dict[str, Any] = tomllib.load(file)
+            return table
     except OSError as error:
         raise CannotStart(f"--config {path}: {reason_of(error)}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

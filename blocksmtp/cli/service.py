@@ -94,31 +94,35 @@ class Service:
         chosen: argparse.Namespace,
         secrets: Secrets,
         output: Output,
-        metrics: Callable[[], Metrics] | None = None,
     ) -> None:
-        """Raises CannotStart."""
+        """Also loads what it needs, while that is still allowed. Raises CannotStart."""
         self._chosen = chosen
         self._secrets = secrets
         try:
             self.server = SMTPServer(**_options(chosen, secrets))
+            # Before there may be several processes, which are to have the same certificate, also
+            # if it is self-made, and to resume each other's TLS sessions.
+            self.server._prepare_tls(chosen.implicit_tls)
         except ValueError as error:
             raise CannotStart(str(error)) from error
-        self._metrics = metrics
+        self._metrics: Callable[[], Metrics] | None = None
         self._output = output
+        _load_delivery(chosen)
         output.on_failure = self.server.close
 
-    def prepare(self, lock: ProcessLock | None = None) -> None:
+    def prepare(
+        self, metrics: Callable[[], Metrics] | None = None, lock: ProcessLock | None = None
+    ) -> None:
         """Have what becomes of messages ready. Raises CannotStart.
 
-        `lock` keeps processes apart that print to the same output.
+        `metrics()` are what is counted in each process. `lock` keeps processes apart that print to
+        the same output.
         """
+        self._metrics = metrics
         delivery = _delivery(self._chosen, self._secrets, self._output, lock)
         self.server.on_data = delivery
         self.server.on_rcpt_to = getattr(delivery, "on_rcpt_to", None)
         self.server.on_close = getattr(delivery, "on_close", None)
-        # Before there may be several processes, which are to have the same certificate, also if it
-        # is self-made, and to resume each other's TLS sessions.
-        self.server._prepare_tls(self._chosen.implicit_tls)
 
     def run(
         self,
@@ -196,6 +200,22 @@ def _options(chosen: argparse.Namespace, secrets: Secrets) -> dict[str, Any]:
     return options
 
 
+_DELIVERIES = {
+    "maildir": "MaildirDelivery",
+    "mbox": "MboxDelivery",
+    "exec": "ExecDelivery",
+    "forward": "ForwardDelivery",
+}
+
+
+def _load_delivery(chosen: argparse.Namespace) -> None:
+    """Import it, since later the files may be closed to us."""
+    from .. import delivery
+
+    names = [name for option, name in _DELIVERIES.items() if getattr(chosen, option) is not None]
+    getattr(delivery, names[0] if names else "PrintDelivery")
+
+
 def _delivery(
     chosen: argparse.Namespace, secrets: Secrets, output: Output, lock: ProcessLock | None
 ) -> Any:
@@ -216,7 +236,7 @@ def _delivery(
                 host, port, tls=chosen.forward_tls, username=name, password=password
             )
     except (OSError, ValueError) as error:
-        chosen_one = next(n for n in ("maildir", "mbox", "exec", "forward") if getattr(chosen, n))
+        chosen_one = next(option for option in _DELIVERIES if getattr(chosen, option) is not None)
         place = getattr(error, "filename", None)
         what = f"--{chosen_one} {place}" if place else f"--{chosen_one}"
         raise CannotStart(f"{what}: {reason_of(error)}") from error

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from ..client import Client, connect
 from ..running import Running
@@ -15,9 +16,12 @@ from ..running import Running
 COMMAND = [sys.executable, "-W", "error", "-m", "blocksmtp"]
 
 
-def running(*arguments: str, log: bool = False) -> Running:
-    """`blocksmtp` on a free port. `log`: standard error is read together with standard output."""
-    return Running([*COMMAND, "--port", "0", *arguments], log=log)
+def running(*arguments: str, log: bool = False, **options: Any) -> Running:
+    """`blocksmtp` on a free port. `log`: standard error is read together with standard output.
+
+    `options` are Popen's.
+    """
+    return Running([*COMMAND, "--port", "0", *arguments], log=log, **options)
 
 
 def said_hello(server: Running, command: str = "EHLO client.example") -> Client:
@@ -26,7 +30,7 @@ def said_hello(server: Running, command: str = "EHLO client.example") -> Client:
     return client
 
 
-def done(*arguments: str) -> subprocess.CompletedProcess[str]:
+def done(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """`blocksmtp` where it is expected to end by itself."""
     return subprocess.run(
         [*COMMAND, *arguments],
@@ -35,6 +39,7 @@ def done(*arguments: str) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=30,
         check=False,
+        **options,
     )
 
 
@@ -63,6 +68,11 @@ def children_of(process_id: int) -> list[int]:
     """The processes that it has started and not waited for."""
     children = Path(f"/proc/{process_id}/task/{process_id}/children").read_text()
     return [int(child) for child in children.split()]
+
+
+def unmeasured() -> dict[str, str]:
+    """The environment for a process that gives up root: it may not write what it has measured."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
 
 
 def environment(**changes: str) -> dict[str, str]:

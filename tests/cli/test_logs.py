@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterator
 
 import pytest
 
@@ -19,16 +18,6 @@ from .processes import logs_of, running, said_hello
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
-
-
-@pytest.fixture
-def logging_as_before() -> Iterator[None]:
-    root, ours = logging.getLogger(), logging.getLogger("blocksmtp")
-    handlers, level, our_level = list(root.handlers), root.level, ours.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    ours.setLevel(our_level)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +84,6 @@ def test_json_of_a_session_and_a_traceback(caplog: pytest.LogCaptureFixture) -> 
         (logging.ERROR, False, r""),
     ],
 )
-@pytest.mark.usefixtures("logging_as_before")
 def test_lines_have_the_time_unless_somebody_adds_it(
     monkeypatch: pytest.MonkeyPatch, level: int, form: str, *, journal: bool
 ) -> None:

@@ -29,6 +29,7 @@ from .processes import (
     logs_of,
     running,
     said_hello,
+    unmeasured,
     wait_until_refused,
 )
 
@@ -297,7 +298,7 @@ def test_root_is_given_up(
     arguments = ["--user", "nobody", *(["--group", group] if group else [])]
     arguments += ["--cert", str(cert), "--auth-file", str(passwords), "--maildir", str(maildir)]
     arguments += ["--workers", str(workers), "--allow-insecure-auth"]
-    with running(*arguments) as server:
+    with running(*arguments, env=unmeasured()) as server:
         processes = [server.process.pid, *children_of(server.process.pid)]
         assert len(processes) == (1 if workers == 1 else 1 + workers)
         for process_id in processes:
@@ -318,7 +319,7 @@ def test_a_unix_socket_belongs_to_the_user(tmp_path: Path) -> None:
     nobody = pwd.getpwnam("nobody")
     path = tmp_path / "lmtp.sock"
     command = [*COMMAND, "--unix", str(path), "--user", "nobody"]
-    with Running(command, listens=f"Listening on {path} "):
+    with Running(command, listens=f"Listening on {path} ", env=unmeasured()):
         assert (path.stat().st_uid, path.stat().st_gid) == (nobody.pw_uid, nobody.pw_gid)
 
 
@@ -326,7 +327,7 @@ def test_a_unix_socket_belongs_to_the_user(tmp_path: Path) -> None:
 def test_a_maildir_that_the_user_may_not_write(tmp_path: Path) -> None:
     (tmp_path / "Mail").mkdir(mode=0o700)
     arguments = ["--port", "0", "--user", "nobody", "--maildir", str(tmp_path / "Mail")]
-    assert_refused(done(*arguments), "--maildir", "Permission denied")
+    assert_refused(done(*arguments, env=unmeasured()), "--maildir", "Permission denied")
 
 
 def test_who_is_not_root_cannot_become_somebody_else(

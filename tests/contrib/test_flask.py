@@ -46,6 +46,7 @@ def test_the_suite_of_a_project(project: Path) -> None:
     assert "7 passed" in done.stdout
 
 
+@pytest.mark.thorough
 def test_the_document(pytester: pytest.Pytester) -> None:
     document = Document("docs/flask.md")
     blocks = [block for heading in document.sections for block in document.blocks(heading)]
