@@ -96,7 +96,11 @@ class Workers:
         for moment, work in list(self._due):
             if moment <= now:
                 self._due.remove((moment, work))
-                self._start(work)
+                try:
+                    self._start(work)
+                except OSError as error:
+                    _logger.error("cannot start a worker: %s", error)
+                    self._due.append((now + _PAUSE_SECONDS, work))
         by_sentinel = {worker.process.sentinel: worker for worker in self._workers}
         starting = {worker.told: worker for worker in self._workers if worker.starting}
         pause = max(0.0, min(each for each, _ in self._due) - now) if self._due else None

@@ -80,9 +80,18 @@ def environment(**changes: str) -> dict[str, str]:
     return {**os.environ, **changes}
 
 
-def wait_until_refused(address: tuple[str, int]) -> None:
-    """A signal has been heard when nobody listens any more."""
-    listens = True
-    while listens:
-        with socket.socket() as probe:
-            listens = probe.connect_ex(address) == 0
+# As systemd starts a service: the descriptors from 3 on, and the process's own number.
+START = """
+import fcntl, os, sys
+given = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 100) for number in sys.argv[1].split(",")]
+for number, descriptor in enumerate(given, 3):
+    os.dup2(descriptor, number)
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.environ["LISTEN_FDS"] = str(len(given))
+os.execv(sys.executable, [sys.executable, "-W", "error", "-m", "blocksmtp", *sys.argv[2:]])
+"""
+
+
+def activated(*sockets: socket.socket) -> list[str]:
+    """A command that has these sockets from descriptor 3 on."""
+    return [sys.executable, "-c", START, ",".join(str(sock.fileno()) for sock in sockets)]

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,25 +16,9 @@ from blocksmtp.cli import systemd
 
 from ..client import connect
 from ..running import Running
-from .processes import COMMAND, assert_refused, environment
+from .processes import COMMAND, activated, assert_refused, environment
 
 pytestmark = pytest.mark.processes
-
-# As systemd starts a service: the descriptors from 3 on, and the process's own number.
-START = """
-import fcntl, os, sys
-given = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 100) for number in sys.argv[1].split(",")]
-for number, descriptor in enumerate(given, 3):
-    os.dup2(descriptor, number)
-os.environ["LISTEN_PID"] = str(os.getpid())
-os.environ["LISTEN_FDS"] = str(len(given))
-os.execv(sys.executable, [sys.executable, "-W", "error", "-m", "blocksmtp", *sys.argv[2:]])
-"""
-
-
-def started_with(*sockets: socket.socket) -> list[str]:
-    """A command that has these sockets from descriptor 3 on."""
-    return [sys.executable, "-c", START, ",".join(str(sock.fileno()) for sock in sockets)]
 
 
 @contextlib.contextmanager
@@ -50,7 +33,7 @@ def listening(tmp_path: Path) -> Iterator[tuple[socket.socket, socket.socket]]:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_sockets_of_systemd(tmp_path: Path, workers: str) -> None:
     with listening(tmp_path) as sockets:
-        arguments = [*started_with(*sockets), "--workers", workers]
+        arguments = [*activated(*sockets), "--workers", workers]
         fds = [sock.fileno() for sock in sockets]
         with Running(arguments, pass_fds=fds) as server:
             assert server.address == sockets[0].getsockname()
@@ -66,7 +49,7 @@ def test_sockets_of_systemd(tmp_path: Path, workers: str) -> None:
 def test_what_is_no_listening_socket() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         outcome = subprocess.run(
-            started_with(sock),
+            activated(sock),
             pass_fds=[sock.fileno()],
             capture_output=True,
             text=True,

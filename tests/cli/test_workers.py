@@ -22,7 +22,6 @@ from .processes import (
     logs_of,
     running,
     said_hello,
-    wait_until_refused,
 )
 
 pytestmark = pytest.mark.processes
@@ -90,11 +89,11 @@ def test_ctrl_c_goes_to_all_and_is_one_signal() -> None:
 
 
 def test_a_second_signal_does_not_wait_for_clients(server: Running) -> None:
-    with server, said_hello(server) as busy:
+    with server, said_hello(server) as busy, said_hello(server) as idle:
         busy.envelope()
         busy.expect(354, "DATA")
         server.process.send_signal(signal.SIGTERM)
-        wait_until_refused(server.address)
+        assert idle.reply().code == 421
         server.process.send_signal(signal.SIGTERM)
         assert server.end(0) == 0
 

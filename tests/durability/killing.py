@@ -10,8 +10,9 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from ..cli.processes import COMMAND, children_of
+from ..cli.processes import COMMAND, activated, children_of
 from ..running import Running
 from .senders import Senders
 from .store import assert_nothing_is_lost
@@ -40,26 +41,28 @@ def kill_workers(maildir: Path, kills: int, seed: int) -> int:
 def kill_servers(maildir: Path, kills: int, seed: int) -> int:
     """Kill the whole server and start it again; the number of acknowledged messages."""
     chance = random.Random(seed)  # noqa: S311
-    with _kept_port() as port:
-        command = [*COMMAND, "--port", str(port), "--maildir", str(maildir)]
-        with Senders(("127.0.0.1", port), _SENDERS, seed) as senders:
+    # It listens while no server is there: clients wait, and nobody else can get the port.
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as sock:
+        command = [*activated(sock), "--maildir", str(maildir)]
+        with Senders(sock.getsockname(), _SENDERS, seed) as senders:
             for _ in range(kills):
-                with _quiet(command) as server:
+                with _quiet(command, pass_fds=[sock.fileno()]) as server:
                     senders.wait_for(chance.randrange(1, 200))
                     _pause(chance)
                     server.process.kill()
                     server.process.wait()
-            with _quiet(command):
+            with _quiet(command, pass_fds=[sock.fileno()]):
                 senders.wait_for(20)
+                senders.stop()
     assert_nothing_is_lost(maildir, senders.acknowledged)
     return len(senders.acknowledged)
 
 
 @contextlib.contextmanager
-def _quiet(command: list[str]) -> Iterator[Running]:
+def _quiet(command: list[str], **options: Any) -> Iterator[Running]:
     """A server whose log is thrown away, so that nobody need read it."""
     with open(os.devnull, "wb") as nowhere:
-        server = Running(command, stderr=nowhere)
+        server = Running(command, stderr=nowhere, **options)
         try:
             yield server
         finally:
@@ -67,15 +70,6 @@ def _quiet(command: list[str]) -> Iterator[Running]:
                 server.end()
             else:
                 server.kill()
-
-
-@contextlib.contextmanager
-def _kept_port() -> Iterator[int]:
-    """A port that stays ours while servers come and go: nobody listens on it otherwise."""
-    with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(("127.0.0.1", 0))
-        yield sock.getsockname()[1]
 
 
 def _pause(chance: random.Random) -> None:

@@ -46,6 +46,10 @@ class Senders:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Let them finish the message they are at, and wait."""
         self._over.set()
         for thread in self._threads:
             thread.join()
