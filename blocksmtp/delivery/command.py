@@ -149,17 +149,14 @@ class ExecDelivery:
             "RECIPIENT": addresses[0],
             "RECIPIENTS": "\n".join(addresses),
             "CLIENT_ADDRESS": session.remote_address,
-            "CLIENT_HOSTNAME": session.client_hostname,
-            "CLIENT_HELO": session.host_name_appears_as or "",
+            # They may be anything.
+            "CLIENT_HOSTNAME": printable(session.client_hostname),
+            "CLIENT_HELO": printable(session.host_name_appears_as or ""),
             "CLIENT_PROTOCOL": session.transmission_type,
             "SESSION_ID": session.id,
         }
         environment = dict(os.environ if self._environment is None else self._environment)
-        # No address holds a line end or NUL, but what a client says in HELO may hold anything.
-        return environment | {
-            name: value if name == "RECIPIENTS" else printable(value).replace("\0", "")
-            for name, value in about.items()
-        }
+        return environment | about
 
 
 def _found(program: str) -> str | None:

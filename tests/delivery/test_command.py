@@ -70,6 +70,15 @@ def test_what_is_known_is_in_the_environment(kept: Path) -> None:
     assert expected.items() <= about.items()
 
 
+def test_addresses_are_as_they_were_given(kept: Path) -> None:
+    address = "b\N{LATIN SMALL LETTER U WITH DIAERESIS}@server.example"
+    server = server_with(program(KEEP))
+    with ready(server, "\u00e4@client.example", address, parameters="SMTPUTF8") as client:
+        assert client.data(MESSAGE).code == 250
+    about = json.loads((kept / address).with_suffix(".json").read_text())
+    assert (about["SENDER"], about["RECIPIENT"]) == ("\u00e4@client.example", address)
+
+
 def test_once_for_each_recipient_in_lmtp(kept: Path) -> None:
     delivery = program(KEEP + "\nsys.exit(67 if 'c@' in file.name else 0)")
     to = ["b@server.example", "c@server.example"]
