@@ -77,11 +77,19 @@ def test_a_report_can_be_made_anew(tmp_path: Path) -> None:
     assert (again / "report.md").read_text() == (tmp_path / "report.md").read_text()
 
 
+# Where the tests run in the background of a shell, they and what they start ignore Ctrl-C.
+INTERRUPTIBLE = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("benchmarks", run_name="__main__", alter_sys=True)
+"""
+
+
 @pytest.mark.thorough
 def test_an_interrupt_ends_all(tmp_path: Path) -> None:
     with subprocess.Popen(
         [
-            *(sys.executable, "-m", "benchmarks", "--contender", "blocksmtp", "--rounds", "1000"),
+            *(sys.executable, "-c", INTERRUPTIBLE, "--contender", "blocksmtp", "--rounds", "1000"),
             *("--workload", "recipients-50", "--output", str(tmp_path)),
         ],
         cwd=Path(__file__).parents[2],
