@@ -23,7 +23,7 @@ from .errors import CannotStart, reason_of
 from .logs import set_up
 from .output import Output, ProcessLock
 from .privileges import Identity
-from .service import Secrets, Service
+from .service import DELIVERIES, Secrets, Service
 from .systemd import Notifier, take_sockets
 
 if TYPE_CHECKING:
@@ -115,9 +115,8 @@ def _serve_in_processes(
         ready=ready,
         stopping=stopping,
         reload=lambda: _reload(notifier, service.reload),
+        died=lambda process_id: None if page is None else page.forget(process_id),
     )
-    if page is not None:
-        watch.on_death(page.forget)
     return watch.run() or (1 if output.broken else 0)
 
 
@@ -130,7 +129,7 @@ def _reload(notifier: Notifier, reload: Callable[[], None]) -> None:
 def _log_level(chosen: argparse.Namespace) -> int:
     if chosen.verbose:
         return logging.DEBUG
-    stored = any(getattr(chosen, name) for name in ("maildir", "mbox", "forward", "exec"))
+    stored = any(getattr(chosen, option) is not None for option in DELIVERIES)
     # Who watches messages being printed has no use for a line about each.
     return logging.INFO if stored or chosen.log_format == "json" else logging.ERROR
 

@@ -52,7 +52,6 @@ class MetricsPage:
             raise CannotStart(f"--metrics {where}: {reason_of(error)}") from error
         self.port = self._server.server_port
         self._processes = processes
-        self._folder = None
 
     def prepare(self) -> Callable[[], Metrics]:
         """What makes the figures, in each process that keeps some. Raises CannotStart without the
@@ -74,7 +73,7 @@ class MetricsPage:
             multiprocess.MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
         else:
             shown = registry
-        self._server.set_app(_with_health(prometheus_client.make_wsgi_app(shown)))
+        self._server.set_app(_at_metrics(prometheus_client.make_wsgi_app(shown)))
         return lambda: Metrics(registry)
 
     @contextlib.contextmanager
@@ -116,7 +115,7 @@ def _not_yet(environ: Any, start_response: Any) -> list[bytes]:
     return []
 
 
-def _with_health(app: Any) -> Any:
+def _at_metrics(app: Any) -> Any:
     """Other paths than the one that is promised are not there."""
 
     def answer(environ: Any, start_response: Any) -> Any:

@@ -200,7 +200,8 @@ def _options(chosen: argparse.Namespace, secrets: Secrets) -> dict[str, Any]:
     return options
 
 
-_DELIVERIES = {
+# By the option that asks for it; without one of these, messages are printed.
+DELIVERIES = {
     "maildir": "MaildirDelivery",
     "mbox": "MboxDelivery",
     "exec": "ExecDelivery",
@@ -212,7 +213,7 @@ def _load_delivery(chosen: argparse.Namespace) -> None:
     """Import it, since later the files may be closed to us."""
     from .. import delivery
 
-    names = [name for option, name in _DELIVERIES.items() if getattr(chosen, option) is not None]
+    names = [name for option, name in DELIVERIES.items() if getattr(chosen, option) is not None]
     getattr(delivery, names[0] if names else "PrintDelivery")
 
 
@@ -236,7 +237,7 @@ def _delivery(
                 host, port, tls=chosen.forward_tls, username=name, password=password
             )
     except (OSError, ValueError) as error:
-        chosen_one = next(option for option in _DELIVERIES if getattr(chosen, option) is not None)
+        chosen_one = next(option for option in DELIVERIES if getattr(chosen, option) is not None)
         place = getattr(error, "filename", None)
         what = f"--{chosen_one} {place}" if place else f"--{chosen_one}"
         raise CannotStart(f"{what}: {reason_of(error)}") from error

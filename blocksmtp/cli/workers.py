@@ -62,9 +62,10 @@ class Workers:
         ready: Callable[[], None],
         stopping: Callable[[], None],
         reload: Callable[[], None],
+        died: Callable[[int], None],
     ) -> None:
         """`ready()` is called when all serve, `stopping()` when they are told to end, `reload()` on
-        SIGHUP, before the workers are told."""
+        SIGHUP, before the workers are told, and `died(process_id)` for each that has ended."""
         self._works = works
         self._ready = ready
         self._stopping_callback = stopping
@@ -76,10 +77,6 @@ class Workers:
         self._all_served = False
         self._stops = 0
         self._status = 0
-        self._died: Callable[[int], None] = lambda process_id: None
-
-    def on_death(self, died: Callable[[int], None]) -> None:
-        """Call `died(process_id)` for each that has ended."""
         self._died = died
 
     def run(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -14,7 +15,14 @@ from typing import IO, TYPE_CHECKING
 from ..errors import SMTPError
 from ..text import printable
 from ..trace import stored_header
-from .incoming import log_of, refusing_failures, spooled, spooled_pieces, stored_form
+from .incoming import (
+    for_each_recipient,
+    log_of,
+    refusing_failures,
+    spooled,
+    spooled_pieces,
+    stored_form,
+)
 
 if TYPE_CHECKING:
     from ..session import SMTPAddress, SMTPSession
@@ -70,8 +78,7 @@ class ExecDelivery:
         self._command = words
         self._timeout = timeout
         self._environment = environment
-        found = _found(words[0])
-        if found is None:
+        if shutil.which(words[0]) is None:
             raise FileNotFoundError(2, "No such program", words[0])
 
     def __call__(self, stream: DataStream, session: SMTPSession) -> Results | None:
@@ -79,19 +86,14 @@ class ExecDelivery:
         with spooled(stream, session) as spool:
             if spool is None:
                 return None
-            recipients = session.envelope.rcpt_to
-            if not session.lmtp:
-                self._run(spool, session, recipients, stored_header(session))
-                return None
-            results: Results = []
-            for each in recipients:
-                try:
-                    self._run(spool, session, [each], stored_header(session, each))
-                except SMTPError as error:
-                    results.append(error)
-                else:
-                    results.append(None)
-            return results
+
+            def deliver(recipient: SMTPAddress) -> None:
+                self._run(spool, session, [recipient], stored_header(session, recipient))
+
+            if session.lmtp:
+                return for_each_recipient(session, deliver)
+            self._run(spool, session, session.envelope.rcpt_to, stored_header(session))
+            return None
 
     def _run(
         self,
@@ -157,9 +159,3 @@ class ExecDelivery:
         }
         environment = dict(os.environ if self._environment is None else self._environment)
         return environment | about
-
-
-def _found(program: str) -> str | None:
-    import shutil
-
-    return shutil.which(program)

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING
 
 from ..errors import SMTPError
@@ -14,7 +14,7 @@ from ..logs import SessionLogger
 from ..text import printable
 
 if TYPE_CHECKING:
-    from ..session import SMTPSession
+    from ..session import SMTPAddress, SMTPSession
     from ..wire.stream import DataStream
 
     Results = list[SMTPError | str | None]
@@ -49,6 +49,19 @@ def refusing_failures(session: SMTPSession, task: str) -> Iterator[None]:
         if error.errno in _NO_ROOM:
             raise SMTPError("Error: no room for the message", 452, "4.3.1") from error
         raise SMTPError("Error: cannot store the message now", 451, "4.3.0") from error
+
+
+def for_each_recipient(session: SMTPSession, deliver: Callable[[SMTPAddress], None]) -> Results:
+    """What becomes of each recipient's copy, where each has a reply of its own, as in LMTP."""
+    results: Results = []
+    for recipient in session.envelope.rcpt_to:
+        try:
+            deliver(recipient)
+        except SMTPError as error:
+            results.append(error)
+        else:
+            results.append(None)
+    return results
 
 
 def pieces(stream: DataStream) -> Iterator[bytes]:

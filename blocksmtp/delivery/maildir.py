@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING
 
 from ..errors import SMTPError
 from ..trace import stored_header
-from .incoming import pieces, refusing_failures, spooled, spooled_pieces, stored_form
+from .incoming import (
+    for_each_recipient,
+    pieces,
+    refusing_failures,
+    spooled,
+    spooled_pieces,
+    stored_form,
+)
 
 if TYPE_CHECKING:
     from ..session import SMTPAddress, SMTPSession
@@ -74,18 +81,14 @@ class MaildirDelivery:
         with spooled(stream, session) as spool:
             if spool is None:
                 return None
+
+            def deliver(recipient: SMTPAddress) -> None:
+                with self._copy(recipient, session) as entry:
+                    entry.write_copy(spooled_pieces(spool))
+                    entry.deliver()
+
             if session.lmtp:
-                results: Results = []
-                for recipient in session.envelope.rcpt_to:
-                    try:
-                        with self._copy(recipient, session) as entry:
-                            entry.write_copy(spooled_pieces(spool))
-                            entry.deliver()
-                    except SMTPError as error:
-                        results.append(error)
-                    else:
-                        results.append(None)
-                return results
+                return for_each_recipient(session, deliver)
             with contextlib.ExitStack() as undo:
                 entries = [
                     undo.enter_context(self._copy(recipient, session))
