@@ -15,16 +15,18 @@ import ctypes
 import gc
 import json
 import logging
+import os
 import re
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
 from blocksmtp import Auth, DataStream, SMTPAddress, SMTPError, SMTPServer, SMTPSession, threads
 
-from .counts import DAMAGED
+from .counts import DAMAGED, Figures
 
 LARGEST = 20_000
 """The option `size`."""
@@ -153,6 +155,8 @@ class Servers:
         for server in self.all.values():
             server.on("error", application.failed)
         self.replaced = 0
+        self.still = threading.Lock()
+        """Held while certificates are replaced, which takes descriptors of its own."""
         self._over = threading.Event()
         self._replacer = threading.Thread(target=self._replace, name="certificates")
 
@@ -178,9 +182,10 @@ class Servers:
 
     def _replace(self) -> None:
         while not self._over.wait(_REPLACED_EVERY):
-            self.replaced += 1
-            for server in self.all.values():
-                server.update_secure_context(**self._identities[self.replaced % 2])
+            with self.still:
+                self.replaced += 1
+                for server in self.all.values():
+                    server.update_secure_context(**self._identities[self.replaced % 2])
 
     def wait_for(self, idle: dict[str, int]) -> int:
         """Wait until no more connections than these are left; returns how many there are."""
@@ -224,14 +229,27 @@ def _answers(servers: Servers, application: Application) -> Iterator[dict[str, A
         connections = servers.wait_for(json.loads(line))
         servers.join_ended()
         application.flush()
-        _free()
-        yield _told(servers, application, connections)
+        with servers.still:
+            _free()
+            told = _told(servers, application, connections)
+        yield told
+
+
+def _figures() -> Figures:
+    """What this process uses."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return Figures(
+        threads=int(status["Threads"]),
+        descriptors=len(os.listdir("/proc/self/fd")) - 1,  # without the one that lists them
+        memory=int(status["VmRSS"].split()[0]) * 1024,
+        objects=len(gc.get_objects()),
+    )
 
 
 def _told(servers: Servers, application: Application, connections: int) -> dict[str, Any]:
     return {
         "connections": connections,
-        "objects": len(gc.get_objects()),
+        "figures": asdict(_figures()),
         "planned": application.planned,
         "errors": dict(application.errors),
         "warnings": dict(application.warnings),

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.certificates import Authority
+
 from .counts import Fate
+from .processes import ServerProcess
 from .soak import Soak
 
 DIALOGUES = 1_500
@@ -27,6 +30,15 @@ def test_soak() -> None:
     assert acknowledged <= report.tally.seen <= acknowledged + report.tally.of(Fate.UNHEARD)
     assert lines
     assert report.as_json()["servers"].keys() == {"before", "after", "closed"}
+
+
+def test_what_is_under_way_is_not_counted(tmp_path: Path) -> None:
+    for certificate in "ab":
+        Authority().issue("mx.example").write(tmp_path, certificate)
+    with ServerProcess("tests.soak.restless", tmp_path) as server:
+        counted = {server.idle()[0].descriptors for _ in range(200)}
+        assert server.idle()[1]["replaced"] > 10
+    assert len(counted) == 1
 
 
 def test_servers_that_do_wrong_are_found_out() -> None:
