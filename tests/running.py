@@ -64,7 +64,10 @@ class Running:
         assert self.process.stdout is not None
         line: str = self.process.stdout.readline()
         self.output += line
-        assert line, f"ended early, after:\n{self.output}"
+        if not line:
+            status = self.end(0)
+            message = f"ended early, with {status}, after:\n{self.output}{self.errors}"
+            raise AssertionError(message)
         return line
 
     def _find_address(self) -> tuple[str, int]:
@@ -103,8 +106,9 @@ class Running:
 
     def kill(self) -> None:
         """End it at once, if it still runs."""
-        self.process.kill()
-        self.process.communicate()
+        if self.status is None:
+            self.process.kill()
+            self.process.communicate()
 
     def __enter__(self) -> Running:
         return self

@@ -10,6 +10,8 @@ import signal
 import smtplib
 import socket
 import ssl
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -275,18 +277,23 @@ def identity_of(process_id: int) -> dict[str, set[int]]:
     return {name: {int(number) for number in fields[name]} for name in ("Uid", "Gid", "Groups")}
 
 
+@pytest.fixture
+def maildir() -> Iterator[Path]:
+    """In a folder that others may enter: pytest's own it keeps closing, at each start beside us."""
+    with tempfile.TemporaryDirectory() as home:
+        Path(home).chmod(0o755)
+        maildir = Path(home, "Mail")
+        maildir.mkdir()
+        yield maildir
+
+
 @as_root
 @pytest.mark.parametrize(("workers", "group"), [(1, None), (1, "daemon"), (2, None)])
 def test_root_is_given_up(
-    tmp_path: Path, alice: str, workers: int, group: str | None, request: pytest.FixtureRequest
+    tmp_path: Path, maildir: Path, alice: str, workers: int, group: str | None
 ) -> None:
     nobody = pwd.getpwnam("nobody")
     gid = grp.getgrnam(group).gr_gid if group else nobody.pw_gid
-    home = Path(request.getfixturevalue("tmp_path_factory").mktemp("home"))
-    for folder in (home, *home.parents[:3]):
-        folder.chmod(folder.stat().st_mode | 0o055)
-    maildir = home / "Mail"
-    maildir.mkdir()
     os.chown(maildir, nobody.pw_uid, gid)
     # They are for root alone, and read before.
     cert = tmp_path / "cert.pem"
