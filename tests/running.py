@@ -106,8 +106,8 @@ class Running:
 
     def kill(self) -> None:
         """End it at once, if it still runs."""
-        if self.status is None:
-            self.process.kill()
+        self.process.kill()
+        if self.process.stdout is not None and not self.process.stdout.closed:
             self.process.communicate()
 
     def __enter__(self) -> Running:
