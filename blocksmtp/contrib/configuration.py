@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from ..errors import SMTPError
-from ..options import CALLBACKS, Options, names_of
+from ..options import CALLBACKS, Options, names_of, to_fields
 from ..session import SMTPAddress
 
 KEYS = ("HOST", "PORT", "RECEIVER", "RECIPIENT_DOMAINS", "ATOMIC", "OPTIONS")
@@ -46,6 +47,8 @@ class Configuration:
                 raise KeyError(key)
         host = _of_type("HOST", settings.get("HOST", DEFAULT_HOST), str)
         port = _of_type("PORT", settings.get("PORT", DEFAULT_PORT), int)
+        if not 0 <= port <= 65_535:
+            raise TypeError("PORT must be a number from 0 to 65535")
         receiver = settings.get("RECEIVER")
         if receiver is not None and not callable(receiver):
             _of_type("RECEIVER", receiver, str)
@@ -56,14 +59,17 @@ class Configuration:
         options = dict(_of_type("OPTIONS", settings.get("OPTIONS", {}), Mapping))
         return cls(host, port, receiver, domains, atomic, options)
 
-    def server_options(self, load: Callable[[str], Any]) -> dict[str, Any]:
-        """`options` under their Python names, callbacks loaded by `load` from a dotted path.
+    def server_options(
+        self, load: Callable[[str], Any], first: Mapping[str, Any] = MappingProxyType({})
+    ) -> dict[str, Any]:
+        """`first`, then `options`, under their Python names; callbacks loaded by `load` from a
+        dotted path.
 
-        Without an `on_auth` nobody could log in, so authentication is optional then. What is
-        unknown stays as it is, for SMTPServer to tell of.
+        Without an `on_auth` nobody could log in, so authentication is optional then. Raises
+        TypeError for an unknown option, and what `load` raises.
         """
         names = names_of(Options)
-        options = {names.get(keyword, keyword): value for keyword, value in self.options.items()}
+        options = {**to_fields(names, self.options), **to_fields(names, first)}
         for name in CALLBACKS:
             if isinstance(options.get(name), str):
                 options[name] = load(options[name])

@@ -16,7 +16,7 @@ import dataclasses
 import difflib
 import fnmatch
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar, cast, overload
 
 import click
 from flask import Flask, current_app, has_app_context
@@ -24,6 +24,7 @@ from flask.cli import with_appcontext
 from flask.helpers import get_debug_flag
 from werkzeug.utils import import_string
 
+from ..delivery.incoming import spooled
 from ..errors import SMTPError
 from ..message import IncomingMessage
 from ..server import SMTPServer
@@ -106,7 +107,7 @@ class BlockSMTP:
         if app is None:
             app = current_app._get_current_object()  # type: ignore[attr-defined]
         configured = _configuration(app)
-        given = {**configured.server_options(import_string), **options}
+        given = configured.server_options(import_string, options)
         routes = list(self._receivers)
         if configured.receiver is not None:
             receiver = configured.receiver
@@ -128,7 +129,11 @@ class _Route(NamedTuple):
 
     def fits(self, address: str) -> bool:
         """Whether a pattern does."""
-        return any(fnmatch.fnmatchcase(address.lower(), pattern) for pattern in self.patterns)
+        # "[" stands for itself, as in an address literal.
+        return any(
+            fnmatch.fnmatchcase(address.lower(), pattern.replace("[", "[[]"))
+            for pattern in self.patterns
+        )
 
 
 class _MailApplication:
@@ -173,10 +178,15 @@ class _MailApplication:
         shares = list(self._shares(session.envelope))
         if not shares:
             raise SMTPError(*NOBODY_RECEIVES)
-        source = stream if len(shares) == 1 else stream.read()
-        results = [
-            receiver(IncomingMessage(source, envelope, session)) for receiver, envelope in shares
-        ]
+        # Whole before a receiver sees it: what breaks off or is too large shall leave nothing.
+        with spooled(stream, session) as spool:
+            if spool is None:
+                return None
+            source = cast("BinaryIO", spool) if len(shares) == 1 else spool.read()
+            results = [
+                receiver(IncomingMessage(source, envelope, session))
+                for receiver, envelope in shares
+            ]
         return next((result for result in results if result is not None), None)
 
     def _shares(

@@ -151,7 +151,7 @@ def receive(machine: Machine, body: Body) -> list[Reply]:
     lmtp = machine.session.lmtp
 
     def check(result: Any) -> list[Reply]:
-        return _lmtp_replies(result, recipients) if lmtp else [_accepted(result)]
+        return answers_for(result, recipients, lmtp=lmtp)
 
     everyone = len(recipients) if lmtp else 1
     try:
@@ -191,6 +191,11 @@ def receive(machine: Machine, body: Body) -> list[Reply]:
     if accepted and not body.size_exceeded:
         machine.session.transaction += 1
     return answers if body.complete else answers[:1]
+
+
+def answers_for(result: Any, recipients: Sequence[SMTPAddress], *, lmtp: bool) -> list[Reply]:
+    """The replies that a result of `on_data` stands for. Raises TypeError or ValueError."""
+    return _lmtp_replies(result, recipients) if lmtp else [_accepted(result)]
 
 
 def _accepted(text: Any) -> Reply:

@@ -22,10 +22,24 @@ def test_defaults() -> None:
 
 def test_options() -> None:
     configured = Configuration.of(
-        {"ATOMIC": "other", "OPTIONS": {"onAuth": "a.b", "lmtp": True, "unknown": 1}}
+        {"ATOMIC": "other", "OPTIONS": {"onAuth": "a.b", "lmtp": True, "socketTimeout": 60_000}}
     )
     assert configured.atomic == ("other",)
-    assert configured.server_options(str.upper) == {"on_auth": "A.B", "lmtp": True, "unknown": 1}
+    options = configured.server_options(str.upper)
+    assert options == {"on_auth": "A.B", "lmtp": True, "socket_timeout": 60.0}
+
+
+def test_options_that_come_first() -> None:
+    configured = Configuration.of({"OPTIONS": {"onData": "a", "size": 1}})
+    options = configured.server_options(str, {"on_data": "b", "onAuth": "c"})
+    assert options == {"on_data": "b", "on_auth": "c", "size": 1}
+    with pytest.raises(TypeError, match="the same option"):
+        configured.server_options(str, {"on_data": "b", "onData": "c"})
+
+
+def test_an_option_that_is_none() -> None:
+    with pytest.raises(TypeError, match="did you mean 'size'"):
+        Configuration.of({"OPTIONS": {"sise": 1}}).server_options(str)
 
 
 @pytest.mark.parametrize(

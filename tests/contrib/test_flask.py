@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,34 @@ def test_named_recipients_only() -> None:
         assert str(reply) == "250 2.6.0 HELP@example.com"
         reply = client.send_message(b"x", "a@b.example", "other@example.com")
         assert str(reply) == "550 5.1.1 No such mailbox"
+
+
+def test_whole_messages_only() -> None:
+    smtp = BlockSMTP(flask_app(RECIPIENT_DOMAINS=["*"]))
+    received: list[bytes] = []
+    smtp.receiver("a@[192.0.2.1]")(lambda message: received.append(b"a"))
+    smtp.receiver(lambda message: received.append(message.stream.read()))
+
+    def pieces() -> Iterator[bytes]:
+        yield b"beginning"
+        raise OSError
+
+    with smtp.make_server(size=10).test_client() as client:
+        for to in ("a@[192.0.2.1]", "b@example.com"):
+            assert client.send_message([b"x" * 100], "", to).code == 552
+        assert client.send_message([b"whole"], "", "b@example.com").code == 250
+        assert client.send_message([b"whole"], "", "a@[192.0.2.1]").code == 250
+        with pytest.raises(OSError):
+            client.send_message(pieces(), "", "a@[192.0.2.1]")
+    assert received == [b"whole\r\n", b"a"]
+
+
+def test_without_on_auth_nobody_needs_to_log_in() -> None:
+    smtp = BlockSMTP(flask_app(RECIPIENT_DOMAINS=["*"], RECEIVER=lambda message: None))
+    cases: list[tuple[dict[str, Any], int]] = [({}, 250), ({"onAuth": lambda *args: None}, 530)]
+    for options, code in cases:
+        with smtp.make_server(**options).test_client() as client:
+            assert client.send_message(b"x", "a@b.example", "x@example.com").code == code
 
 
 def test_on_data_of_one_s_own() -> None:

@@ -37,7 +37,8 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             )
         )
     if (
-        configured.receiver is None
+        not any(isinstance(each, Error) for each in found)
+        and configured.receiver is None
         and "on_data" not in configured.server_options(str)
         and not message_received.has_listeners()
     ):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from django.conf import settings
 from django.db import connections, transaction
 from django.utils.module_loading import import_string
 
+from ...delivery.incoming import PIECE, spooled
 from ...errors import SMTPError
 from ...message import IncomingMessage
+from ...protocol.transaction import answers_for
 from ...server import SMTPServer
 from ..configuration import NOBODY_RECEIVES, Configuration, check_recipient
 from .callbacks import callback_context, close_connections
@@ -37,7 +40,7 @@ def make_server(**options: Any) -> SMTPServer:
     that leads nowhere.
     """
     configured = configuration()
-    given = {**configured.server_options(import_string), **options}
+    given = configured.server_options(import_string, options)
     application = _MailApplication(configured, given)
     return SMTPServer(
         **{"callback_context": callback_context, **given},
@@ -70,16 +73,38 @@ class _MailApplication:
 
     def on_data(self, stream: DataStream, session: SMTPSession) -> Any:
         """Hand the message on. What is returned is said once the transaction is committed."""
+        if self._on_data is not None:
+            return self._in_transaction(functools.partial(self._on_data, stream), stream, session)
+        if self._receiver is None and not message_received.has_listeners():
+            raise SMTPError(*NOBODY_RECEIVES)
+        # Whole before the transaction begins: a slow client shall not hold the database's locks.
+        with spooled(stream, session) as spool:
+            if spool is None:
+                return None
+            message = IncomingMessage(cast("BinaryIO", spool), session.envelope, session)
+            return self._in_transaction(lambda _: self._receive(message), stream, session)
+
+    def _receive(self, message: IncomingMessage) -> Any:
+        result = None if self._receiver is None else self._receiver(message)
+        message_received.send(sender=SMTPServer, message=message)
+        return result
+
+    def _in_transaction(
+        self, receive: Callable[[SMTPSession], Any], stream: DataStream, session: SMTPSession
+    ) -> Any:
+        """What `receive` returns. Committed is only what at least one recipient gets a 250 for."""
+        recipients = tuple(session.envelope.rcpt_to)
         with contextlib.ExitStack() as transactions:
             for alias in self._databases:
                 transactions.enter_context(transaction.atomic(using=alias))
-            if self._on_data is not None:
-                return self._on_data(stream, session)
-            if self._receiver is None and not message_received.has_listeners():
-                raise SMTPError(*NOBODY_RECEIVES)
-            message = IncomingMessage(stream, session.envelope, session)
-            result = None if self._receiver is None else self._receiver(message)
-            message_received.send(sender=SMTPServer, message=message)
+            result = receive(session)
+            # What makes the server refuse it all the same must show before the end.
+            answers = answers_for(result, recipients, lmtp=session.lmtp)
+            while not stream.closed and stream.read1(PIECE):
+                pass
+            if stream.size_exceeded or all(answer.code >= 400 for answer in answers):
+                for alias in self._databases:
+                    transaction.set_rollback(True, using=alias)
         return result
 
     def on_close(self, session: SMTPSession) -> None:

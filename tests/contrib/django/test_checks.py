@@ -12,6 +12,7 @@ CASES: list[tuple[Any, list[str]]] = [
     ([], ["E001"]),
     ({"PORT": "25"}, ["E001"]),
     ({"PORT": True}, ["E001"]),
+    ({"PORT": 65536}, ["E001"]),
     ({"RECIPIENT_DOMAINS": "example.com"}, ["E001"]),
     ({"RECIPIENT_DOMAINS": [1]}, ["E001"]),
     ({"ATOMIC": 1}, ["E001"]),

@@ -28,7 +28,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_its_suite_with_manage_py(tmp_path: Path) -> None:
     done = run(tmp_path, "manage.py", "test", "--noinput")
     assert done.returncode == 0, done.stderr
-    assert "Ran 11 tests" in done.stderr
+    assert "Ran 16 tests" in done.stderr
 
 
 def test_its_suite_with_pytest(tmp_path: Path) -> None:

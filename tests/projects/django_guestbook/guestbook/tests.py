@@ -1,9 +1,10 @@
 """The guestbook's own tests, with Django's TestCase: everything is rolled back."""
 
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import TestCase, TransactionTestCase, override_settings
 
-from blocksmtp import SMTPServer
+from blocksmtp import SMTPError, SMTPServer
 from blocksmtp.contrib.django import authenticate, make_server, message_received
 from guestbook.models import Blocked, Entry
 
@@ -110,6 +111,83 @@ class ReceptionTest(TestCase):
             self.assertEqual(str(send(client)), "250 2.6.0 mine")
             self.assertEqual(send(client, to="x@elsewhere.example").code, 550)
         self.assertEqual(closed, [0])
+
+
+def keep(*args):
+    """Without a look at the message."""
+    return Entry.objects.create(sender="", text="", zone="", language="")
+
+
+class OnlyWhatIsAcceptedIsCommittedTest(TestCase):
+    def assert_kept(self, count):
+        self.assertEqual(Entry.objects.count(), count)
+
+    def server_with(self, receiver=None, **options):
+        settings = {"RECIPIENT_DOMAINS": ["*"], "RECEIVER": receiver, "OPTIONS": options}
+        with self.settings(BLOCKSMTP=settings):
+            return make_server()
+
+    def test_results_that_are_none(self):
+        for server in (
+            self.server_with(keep),
+            self.server_with(on_data=keep),
+            self.server_with(on_data=keep, lmtp=True),
+        ):
+            with server.test_client() as client:
+                self.assertEqual(send(client).code, 451)
+                self.assertIsInstance(client.errors[0], TypeError)
+        self.assert_kept(0)
+
+    def test_messages_that_are_too_large(self):
+        for server in (
+            self.server_with(lambda message: keep() and None, size=10),
+            self.server_with(on_data=lambda *args: keep() and None, size=10),
+        ):
+            with server.test_client() as client:
+                client.command("EHLO client.example")
+                client.command("MAIL FROM:<>")
+                client.command("RCPT TO:<book@guestbook.example>")
+                self.assertEqual(client.data(b"x" * 100).code, 552)
+        self.assert_kept(0)
+
+    def test_messages_that_break_off(self):
+        def pieces():
+            yield b"beginning"
+            raise OSError
+
+        for server in (
+            self.server_with(lambda message: keep() and None),
+            self.server_with(on_data=lambda *args: keep() and None),
+        ):
+            with server.test_client() as client, self.assertRaises(OSError):
+                client.send_message(pieces(), "", "book@guestbook.example")
+        self.assert_kept(0)
+
+    def test_of_lmtp_what_one_recipient_takes(self):
+        full = SMTPError("Full", 452)
+        for results, kept in ((["", full], 1), ([full, full], 1), ({"b@x.example": full}, 2)):
+            server = self.server_with(on_data=lambda *args, r=results: keep() and r, lmtp=True)
+            with server.test_client() as client:
+                client.send_message("Hi\n", "", ["a@x.example", "b@x.example"])
+            self.assert_kept(kept)
+
+    def test_a_slow_client_keeps_no_transaction_open(self):
+        before = len(connection.savepoint_ids)
+        seen = []
+
+        def pieces():
+            for _ in range(3):
+                seen.append(len(connection.savepoint_ids) - before)
+                yield b"A line.\r\n"
+
+        def receive(message):
+            seen.append(len(connection.savepoint_ids) - before)
+            self.assertEqual(message.stream.read(), b"A line.\r\n" * 3)
+
+        with self.server_with(receive).test_client() as client:
+            reply = client.send_message(pieces(), "", "book@guestbook.example")
+        self.assertEqual(reply.code, 250)
+        self.assertEqual(seen, [0, 0, 0, 1])
 
 
 class OnTheWireTest(TransactionTestCase):
