@@ -50,6 +50,6 @@ def serve_until_exit(server: SMTPServer, port: int, host: str) -> None:
         threading.main_thread().join()
         server.close()
 
-    # No daemon: the process waits for it.
-    threading.Thread(target=close_at_exit, name="blocksmtp exit").start()
+    # The process waits for it: no daemon, as this thread is one.
+    threading.Thread(target=close_at_exit, name="blocksmtp exit", daemon=False).start()
     server.wait()

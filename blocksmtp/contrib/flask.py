@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import difflib
 import fnmatch
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar, cast, overload
 
@@ -30,6 +31,7 @@ from ..message import IncomingMessage
 from ..server import SMTPServer
 from .command import listening_on, outcome_of, reason_of, serve_until_exit
 from .configuration import KEYS, NOBODY_RECEIVES, Configuration, check_recipient
+from .reloading import ended_once, is_child, run_children
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -42,6 +44,7 @@ _Receiver = TypeVar("_Receiver", bound=Callable[[IncomingMessage], Any])
 # A database's transactions are the application's own matter here.
 _KEYS = tuple(key for key in KEYS if key != "ATOMIC")
 _NAME = "blocksmtp"
+_RELOADS = "WERKZEUG_RUN_MAIN"  # set for the process that its reloader runs in
 
 
 class BlockSMTP:
@@ -236,10 +239,13 @@ def _smtp_command(host: str | None, port: int | None, reloads: bool | None) -> N
     port = configured.port if port is None else port
     try:
         if get_debug_flag() if reloads is None else reloads:
+            if not is_child(_RELOADS):
+                sys.exit(run_children(_RELOADS))
             # As werkzeug's own server runs beside it.
             from werkzeug._reloader import run_with_reloader
 
-            run_with_reloader(lambda: _serve(server, port, host))
+            with ended_once():
+                run_with_reloader(lambda: _serve(server, port, host))
         else:
             server.serve_forever(port, host)
     except OSError as error:

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.client import connect
+
 
 @contextmanager
 def running(
@@ -43,6 +45,37 @@ def port_of(process: subprocess.Popen[str]) -> int:
         if found:
             return int(found[1])
     raise AssertionError("it ended")
+
+
+def assert_messages_are_finished(process: subprocess.Popen[str], stop: int, to: str) -> None:
+    """A message in progress is taken when the whole group is told to end."""
+    address = ("127.0.0.1", port_of(process))
+    with connect(address) as client, connect(address) as idle:
+        for each in (client, idle):
+            each.hello()
+        client.envelope("ann@example.org", to)
+        client.expect(354, "DATA")
+        os.killpg(process.pid, stop)
+        assert idle.reply().code == 421
+        client.send(b"Subject: Hi\r\n\r\n.\r\n")
+        assert client.reply().code == 250
+        assert client.reply().code == 421
+    assert process.wait(30) == 0
+
+
+def assert_it_starts_again_after_a_mistake(process: subprocess.Popen[str], code: Path) -> None:
+    """Code that does not even load is no end."""
+    assert process.stdout is not None
+    port_of(process)
+    right = code.read_text()
+    with changed(code, right, right + "def mistake(:\n"):
+        for line in process.stdout:
+            if line == "Waiting for a change of code.\n":
+                break
+    code.write_text(right)
+    port_of(process)
+    process.terminate()
+    assert process.wait(30) == 0
 
 
 @contextmanager

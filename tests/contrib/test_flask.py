@@ -22,7 +22,13 @@ from blocksmtp.contrib.flask import BlockSMTP
 from blocksmtp.message import IncomingMessage
 from tests.documents import Document
 
-from .processes import changed, port_of, running
+from .processes import (
+    assert_it_starts_again_after_a_mistake,
+    assert_messages_are_finished,
+    changed,
+    port_of,
+    running,
+)
 
 PROJECT = Path(__file__).parents[1] / "projects" / "flask_notes"
 MESSAGE = "Subject: Hello\r\n\r\nHi!\r\n"
@@ -203,6 +209,19 @@ def test_it_starts_anew_when_code_changes(project: Path) -> None:
         os.killpg(process.pid, signal.SIGTERM)
         assert process.stdout is not None
         assert "<ann@example.org> to <me@new.example>: 250" in process.stdout.read()
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_messages_are_finished_under_the_reloader(project: Path, stop: signal.Signals) -> None:
+    with flask(project, "--debug", "smtp", "--port", "0") as process:
+        assert_messages_are_finished(process, stop, "me@notes.example")
+
+
+@pytest.mark.thorough
+def test_code_with_a_mistake_is_waited_for(project: Path) -> None:
+    with flask(project, "--debug", "smtp", "--port", "0") as process:
+        assert_it_starts_again_after_a_mistake(process, project / "notes.py")
 
 
 def test_a_port_in_use(project: Path) -> None:

@@ -15,7 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.contrib.processes import changed, port_of, running
+from tests.contrib.processes import (
+    assert_it_starts_again_after_a_mistake,
+    assert_messages_are_finished,
+    changed,
+    port_of,
+    running,
+)
 
 from .test_guestbook import PROJECT
 
@@ -94,6 +100,19 @@ def test_it_starts_anew_when_code_changes(project: Path) -> None:
         output = process.stdout.read()
         assert "<ann@example.org> to <a@guestbook.example>: 554" in output
         assert process.wait(30) in (0, -signal.SIGTERM)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_messages_are_finished_under_the_reloader(project: Path, stop: signal.Signals) -> None:
+    with runsmtp(project, "127.0.0.1:0", GUESTBOOK_DEBUG="1") as process:
+        assert_messages_are_finished(process, stop, "book@guestbook.example")
+
+
+@pytest.mark.thorough
+def test_code_with_a_mistake_is_waited_for(project: Path) -> None:
+    with runsmtp(project, "127.0.0.1:0", GUESTBOOK_DEBUG="1") as process:
+        assert_it_starts_again_after_a_mistake(process, project / "guestbook" / "receivers.py")
 
 
 def test_a_port_in_use(project: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -10,6 +11,7 @@ from django.utils import autoreload
 
 from ....command import listening_on, outcome_of, reason_of, serve_until_exit
 from ....configuration import parse_address
+from ....reloading import ended_once, is_child, run_children
 from ...server import configuration, make_server
 
 if TYPE_CHECKING:
@@ -49,7 +51,10 @@ class Command(BaseCommand):
                 raise CommandError(f"{error}.") from error
             host = given or host
         if options["use_reloader"] and settings.DEBUG:
-            autoreload.run_with_reloader(self._serve_until_changed, host, port)
+            if not is_child(autoreload.DJANGO_AUTORELOAD_ENV):
+                sys.exit(run_children(autoreload.DJANGO_AUTORELOAD_ENV))
+            with ended_once():
+                autoreload.run_with_reloader(self._serve_until_changed, host, port)
         else:
             server = self._make_server()
             try:
