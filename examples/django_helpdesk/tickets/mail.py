@@ -5,12 +5,13 @@ from email.utils import getaddresses, make_msgid
 
 from django.conf import settings
 from django.core.mail import EmailMessage
-from django.utils.html import strip_tags
 
 from blocksmtp import SMTPError
+from tickets.content import field, line, read
 from tickets.models import Attachment, Message, Ticket
 
-_MESSAGE_ID = re.compile(r"<[^<>\s]{1,900}>")
+# Others are no use in a header of ours, and might be too long for an index.
+_MESSAGE_ID = re.compile(r"<[!-;=?-~]{1,900}>")
 
 
 def receive(message):
@@ -20,30 +21,29 @@ def receive(message):
     the same person: whoever else knows a Message-ID must not write into it. What comes a second
     time, because the sender has not learnt that it was accepted, is not kept twice.
     """
-    sender = _sender_of(message)
+    email, text, attachments = read(message)
+    sender = _sender_of(email, message.envelope.mail_from.address)
     if not sender:
         raise SMTPError("This address takes no notifications", 550, "5.7.1")
-    header = message.email
-    (message_id, *_) = _ids(header.get("Message-ID")) or [make_msgid(domain="help.example.com")]
+    (message_id, *_) = _ids(email, "Message-ID") or [make_msgid(domain="help.example.com")]
     theirs = Message.objects.filter(ticket__requester__iexact=sender)
     known = theirs.filter(message_id=message_id).first()
     if known is not None:
         return f"ticket {known.ticket_id} has it already"
-    earlier = [*_ids(header.get("In-Reply-To")), *_ids(header.get("References"))]
+    earlier = [*_ids(email, "In-Reply-To"), *_ids(email, "References")]
     parent = theirs.filter(message_id__in=earlier[:100]).last()
     if parent is None:
-        subject = _clean(" ".join(message.subject.split()))
-        ticket = Ticket.objects.create(subject=subject[:200], requester=sender)
+        ticket = Ticket.objects.create(subject=field(email, "Subject")[:200], requester=sender)
     else:
         ticket = parent.ticket
         ticket.status = Ticket.Status.OPEN
         ticket.save()
-    entry = ticket.messages.create(sender=sender, message_id=message_id, text=_text_of(message))
-    for number, part in enumerate(message.attachments, 1):
+    entry = ticket.messages.create(sender=sender, message_id=message_id, text=text)
+    for number, part in enumerate(attachments, 1):
         Attachment.objects.create(
             message=entry,
-            filename=_clean(part.filename or f"part-{number}")[-200:],
-            content_type=_clean(part.content_type)[:200],
+            filename=line(part.filename or "")[-200:] or f"part-{number}",
+            content_type=line(part.content_type)[:200],
             content=part.content,
         )
     return f"ticket {ticket.pk}"
@@ -71,27 +71,19 @@ def answer(ticket, text):
     ticket.save()
 
 
-def _sender_of(message):
+def _sender_of(email, envelope_sender):
     """Who is to be answered; "" for a notification, which nobody must answer (RFC 3834)."""
-    envelope_sender = message.envelope.mail_from.address
-    automatic = str(message.email.get("Auto-Submitted", "no")).lower() != "no"
+    automatic = field(email, "Auto-Submitted").lower() not in ("", "no")
     if not envelope_sender or automatic:
         return ""
-    fields = [str(message.email.get(name, "")) for name in ("Reply-To", "From")]
+    fields = [field(email, name) for name in ("Reply-To", "From")]
     found = [
-        address for _, address in getaddresses(fields) if re.fullmatch(r"[^@\s]+@\S+", address)
+        address
+        for _, address in getaddresses(fields)
+        if len(address) <= 320 and re.fullmatch(r"[^@\s]+@\S+", address)
     ]
-    return _clean((found or [envelope_sender])[0])[:320]
+    return line((found or [envelope_sender])[0])[:320]
 
 
-def _text_of(message):
-    return _clean(message.text if message.text is not None else strip_tags(message.html or ""))
-
-
-def _ids(field):
-    return _MESSAGE_ID.findall(str(field or ""))
-
-
-def _clean(text):
-    """`text` as every database takes it."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+def _ids(email, name):
+    return _MESSAGE_ID.findall(field(email, name))

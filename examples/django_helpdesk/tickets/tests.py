@@ -87,6 +87,57 @@ class MailTest(TestCase):
     def test_what_no_database_takes(self):
         self.assertEqual(send("X: y", "nul \0, surrogate \\udc80").code, 250)
 
+    def test_header_that_cannot_be_parsed(self):
+        for number, hostile in enumerate(
+            (
+                "Message-ID: <",
+                "In-Reply-To: =?utf-7?Q?<a+2AA-@x>?=",
+                "From: =?utf-8?q?a=0Ab=40c?=",
+                "Subject: =?utf-7?Q?+2AA-?=",
+                "Subject: =?utf-8?q?a=00b?=",
+                "Content-Disposition: attachment; filename*=utf-8''a%00%0Ab",
+                f"Subject: {'a' * 300}\nContent-Type: {'a' * 300}/b; name={'a' * 300}",
+                f"Message-ID: <{'ä' * 900}@x>",
+            ),
+            1,
+        ):
+            with self.subTest(hostile), make_server().test_client() as client:
+                reply = client.send_message(f"{hostile}\n\nHi\n", "a@b.c", "help@example.com")
+                self.assertEqual((reply.code, client.errors), (250, []))
+                self.assertEqual(Ticket.objects.count(), number)
+
+    def test_what_cannot_be_read_does_not_come_again(self):
+        with mock.patch("blocksmtp.message.IncomingMessage.attachments", property(lambda _: 1 / 0)):
+            self.assertEqual(send().code, 554)
+        self.assertEqual(Ticket.objects.count(), 0)
+
+    def test_long_fields(self):
+        self.assertEqual(send("Reply-To: " + '"' * 200_000).code, 250)
+
+    def test_too_many_parts(self):
+        header = "Content-Type: multipart/mixed; boundary=b"
+        self.assertEqual(send(header, "--b\n\n" * 99).code, 250)
+        reply = send(header, "--b\n\n" * 20_000)
+        self.assertEqual((reply.code, reply.lines), (554, ["5.6.0 Error: more than 100 parts"]))
+
+    def test_html(self):
+        for html, text in (
+            ("<style>p{}</style><p>a &amp; b</p><script>alert(1)</script>", "a & b"),
+            ("<title>t</title><p>a\nb</p>\n\n<p>c<br>d</p>", "a b\n\nc\nd"),
+            ("<!--[if mso]><b>a</b><![endif]-->1 < 2 <SCRIPT\n>b</SCRIPT >&lt;3<!-- c", "1 < 2 <3"),
+            ("a&#0;&#xd800;&#" + "9" * 5000 + ";", "a\ufffd\ufffd\ufffd"),
+        ):
+            with self.subTest(html):
+                Ticket.objects.all().delete()
+                self.assertEqual(send("Content-Type: text/html", html).code, 250)
+                self.assertEqual(Message.objects.get().text, text)
+
+    def test_html_in_one_pass(self):
+        for piece in ("<", "<!--", "<script>", "<a href='", "&#1", "</"):
+            with self.subTest(piece):
+                Ticket.objects.all().delete()
+                self.assertEqual(send("Content-Type: text/html", piece * 100_000).code, 250)
+
     def test_other_domains(self):
         with make_server().test_client() as client:
             reply = client.send_message(MESSAGE, "ann@example.org", "help@elsewhere.example")
@@ -123,6 +174,15 @@ class AnswerTest(TestCase):
             page = self.save("Call the fire brigade.")
         self.assertContains(page, "The answer was not sent: no route")
         self.assertEqual(self.ticket.messages.count(), 1)
+
+    def test_what_looks_like_an_encoded_word(self):
+        with make_server().test_client() as client:
+            content = "Subject: =?utf-8?q?=3D=3Futf-7=3FQ=3F+2AA-=3F=3D?=\n\n"
+            client.send_message(content, "bob@example.org", "help@example.com")
+        ticket = Ticket.objects.get(requester="bob@example.org")
+        self.page = reverse("admin:tickets_ticket_change", args=[ticket.pk])
+        self.save("Call the fire brigade.")
+        self.assertIn("Re: ", mail.outbox[0].message()["Subject"])
 
     def test_the_page_is_text(self):
         self.ticket.messages.create(
