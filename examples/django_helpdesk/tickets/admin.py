@@ -1,14 +1,14 @@
 """The admin: tickets are seen, answered and closed."""
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.http import Http404, HttpResponse
 from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.http import content_disposition_header
 
-from tickets.mail import answer
+from tickets.mail import NotSent, answer
 from tickets.models import Attachment, Ticket
 
 
@@ -25,6 +25,20 @@ class TicketForm(forms.ModelForm):
 
         model = Ticket
         fields = ("status",)
+
+    def clean(self):
+        """See ModelForm; and send the answer: one that cannot be sent stays in the form."""
+        cleaned = super().clean()
+        text = cleaned.get("answer", "").strip()
+        if text and not self.errors:
+            try:
+                answer(self.instance, text)
+            except NotSent as error:
+                raise forms.ValidationError(
+                    {"answer": f"The answer was not sent: {error}"}
+                ) from error
+            cleaned["status"] = Ticket.Status.ANSWERED
+        return cleaned
 
 
 @admin.register(Ticket)
@@ -106,13 +120,3 @@ class TicketAdmin(admin.ModelAdmin):
             "Content-Security-Policy": "sandbox; default-src 'none'",
         }
         return HttpResponse(bytes(found.content), "application/octet-stream", headers=headers)
-
-    def save_model(self, request, obj, form, change):
-        """See ModelAdmin; and send the answer."""
-        super().save_model(request, obj, form, change)
-        text = form.cleaned_data["answer"].strip()
-        if text:
-            try:
-                answer(obj, text)
-            except OSError as error:
-                self.message_user(request, f"The answer was not sent: {error}", messages.ERROR)

@@ -14,6 +14,10 @@ from tickets.models import Attachment, Message, Ticket
 _MESSAGE_ID = re.compile(r"<[!-;=?-~]{1,900}>")
 
 
+class NotSent(Exception):
+    """An answer could not be sent."""
+
+
 def receive(message):
     """Put a message into its ticket, or into a new one.
 
@@ -50,10 +54,10 @@ def receive(message):
 
 
 def answer(ticket, text):
-    """Send an answer, and keep it. Raises OSError, which SMTPException is, if it cannot be sent."""
+    """Send an answer, and keep it. Raises NotSent."""
     ids = list(ticket.messages.values_list("message_id", flat=True))
     message_id = make_msgid(domain="help.example.com")
-    EmailMessage(
+    mail = EmailMessage(
         f"Re: {ticket.subject}",
         text,
         settings.HELPDESK_ADDRESS,
@@ -64,7 +68,12 @@ def answer(ticket, text):
             # A header has its limits: the first and the last ones are what others look at.
             "References": " ".join([*ids[:1], *ids[1:][-20:]]),
         },
-    ).send()
+    )
+    try:
+        mail.send()
+    except Exception as error:
+        # Beside OSError much else: the address may be whatever a stranger has made up.
+        raise NotSent(error) from error
     sender = settings.HELPDESK_ADDRESS
     ticket.messages.create(sender=sender, is_answer=True, message_id=message_id, text=text)
     ticket.status = Ticket.Status.ANSWERED

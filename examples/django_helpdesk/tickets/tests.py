@@ -170,10 +170,20 @@ class AnswerTest(TestCase):
         self.assertEqual(mail.outbox, [])
 
     def test_it_cannot_be_sent(self):
-        with mock.patch("tickets.mail.EmailMessage.send", side_effect=OSError("no route")):
-            page = self.save("Call the fire brigade.")
-        self.assertContains(page, "The answer was not sent: no route")
+        # The second is what Django makes of the address "a@[".
+        for error in (OSError("no route"), AttributeError("no route")):
+            with mock.patch("tickets.mail.EmailMessage.send", side_effect=error):
+                page = self.save("Call the fire brigade.")
+            self.assertContains(page, "The answer was not sent: no route")
+            self.assertContains(page, "Call the fire brigade.")
         self.assertEqual(self.ticket.messages.count(), 1)
+
+    def test_it_cannot_be_addressed(self):
+        Ticket.objects.update(requester="a@" + "ä" * 100 + ".de")
+        page = self.save("Call the fire brigade.")
+        self.assertContains(page, "The answer was not sent: ")
+        self.assertContains(page, "Call the fire brigade.")
+        self.assertEqual((mail.outbox, self.ticket.messages.count()), ([], 1))
 
     def test_what_looks_like_an_encoded_word(self):
         with make_server().test_client() as client:

@@ -27,4 +27,4 @@ def test_it(arguments: list[str], tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     if arguments == ["test"]:
-        assert "Ran 20 tests" in done.stderr
+        assert "Ran 21 tests" in done.stderr
