@@ -46,7 +46,10 @@ def main() -> None:
     call_command("migrate", verbosity=0)
     password = set_up_agent()
 
-    web = ThreadedWSGIServer(("127.0.0.1", chosen.web_port), QuietHandler)
+    try:
+        web = ThreadedWSGIServer(("127.0.0.1", chosen.web_port), QuietHandler)
+    except OSError as error:
+        raise SystemExit(f"--web-port {chosen.web_port}: {error}") from None
     web.set_app(StaticFilesHandler(get_wsgi_application()))
     pages = threading.Thread(target=web.serve_forever, name="helpdesk web", daemon=True)
     pages.start()
@@ -65,6 +68,8 @@ def main() -> None:
     server.on("listening", say_where)
     try:
         server.serve_forever(chosen.smtp_port, "127.0.0.1")
+    except OSError as error:
+        raise SystemExit(f"--smtp-port {chosen.smtp_port}: {error}") from None
     finally:
         web.shutdown()
         web.server_close()
