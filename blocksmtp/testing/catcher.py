@@ -262,6 +262,8 @@ class MailCatcher:
             raise TypeError(f"response_code must be int, not {type(response_code).__name__}")
         if not 400 <= response_code <= 599:
             raise ValueError(f"response_code must be from 400 to 599, not {response_code}")
+        if not isinstance(message, str):
+            raise TypeError(f"message must be str, not {type(message).__name__}")
         if has_control_characters(message):
             raise ValueError("message must be one line, without control characters")
         self._faults.add(Refusal(command, to, times, int(response_code), message))
@@ -279,7 +281,8 @@ class MailCatcher:
     ) -> None:
         """Break the connection in place of the greeting, or of the reply to a command.
 
-        After "DATA" the message comes first, whole, or so many `octets` of it, and is not kept.
+        After "DATA", and after "MESSAGE", the message comes first, and is not kept; with `octets`,
+        after "DATA" only, so many of it. Raises TypeError and ValueError.
         """
         if octets is not None:
             if isinstance(octets, bool) or not isinstance(octets, int) or octets < 0:

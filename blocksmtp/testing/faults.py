@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -80,6 +81,8 @@ class Faults:
             raise ValueError(f"unknown command {fault.command!r}; known are {', '.join(known)}")
         if fault.times is not None and (not isinstance(fault.times, int) or fault.times < 1):
             raise ValueError(f"times must be a whole number from 1, or None, not {fault.times!r}")
+        if fault.to is not None and not isinstance(fault.to, str):
+            raise TypeError(f"to must be str, not {type(fault.to).__name__}")
         if fault.to is not None and fault.command not in ("RCPT", "DATA", "BDAT", "MESSAGE"):
             raise ValueError(f"{fault.command} is for no recipient: leave `to` out")
         with self._lock:
@@ -158,12 +161,14 @@ class FaultyMachine(Machine):
     def receive(self, body: Body) -> list[Reply]:
         """See Machine."""
         broken = self._faults.take(Break, "DATA", self._recipients)
-        if broken is not None:
-            stream = cast("DataStream", body.stream)
-            left = broken.octets
-            while left != 0 and (piece := stream.read(65_536 if left is None else left)):
-                left = None if left is None else left - len(piece)
-            raise ClientGone("broken after DATA, as the test wants")
+        if broken is not None and broken.octets is not None:
+            with contextlib.suppress(SMTPError):  # for a bare newline
+                cast("DataStream", body.stream).read(broken.octets)
+            raise ClientGone("broken inside the message, as the test wants")
+        if broken is not None or self._faults.take(Break, "MESSAGE", self._recipients) is not None:
+            body.discard(refused=False)
+            self._faults.pause("MESSAGE", self._recipients)
+            raise ClientGone("broken after the message, as the test wants")
         return super().receive(body)
 
     @property

@@ -119,6 +119,8 @@ class TestRefusals:
             (("MAIL", 550, "two\r\nlines"), {}, ValueError, "one line"),
             (("MAIL", 550), {"times": 0}, ValueError, "times"),
             (("MAIL", 550), {"to": "a@b.example"}, ValueError, "for no recipient"),
+            (("RCPT", 550), {"to": 5}, TypeError, "to must be str"),
+            (("RCPT", 550, None), {}, TypeError, "message must be str"),
         ],
     )
     def test_misuse(
@@ -170,7 +172,7 @@ class TestDelays:
 
 
 class TestBreaks:
-    @pytest.mark.parametrize("after", ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA"])
+    @pytest.mark.parametrize("after", ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "MESSAGE"])
     def test_after_each_command(self, catcher: MailCatcher, after: str) -> None:
         catcher.drop(after, times=1)
         with pytest.raises((smtplib.SMTPServerDisconnected, ConnectionError)):
@@ -178,6 +180,15 @@ class TestBreaks:
         assert catcher.messages == []
         send(catcher)
         assert len(catcher.messages) == 1
+
+    def test_after_a_message_in_chunks(self, catcher: MailCatcher) -> None:
+        catcher.drop("MESSAGE", times=1)
+        catcher.delay("MESSAGE", 0.01)
+        with catcher.test_client() as client:
+            client.pipeline("EHLO me", "MAIL FROM:<a@b.example>", "RCPT TO:<c@d.example>")
+            with pytest.raises(ConnectionError):
+                client.pipeline("BDAT 3", b"x\r\n", "BDAT 3 LAST", b"y\r\n")
+        assert catcher.messages == []
 
     @pytest.mark.parametrize("octets", [0, 10, 100_000])
     def test_inside_a_message(self, catcher: MailCatcher, octets: int) -> None:
@@ -188,6 +199,18 @@ class TestBreaks:
             send(catcher, message)
         assert "354" in catcher.transcript
         assert catcher.messages == []
+
+    @pytest.mark.parametrize("octets", [None, 10])
+    def test_a_message_that_would_be_refused(
+        self, octets: int | None, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with MailCatcher(bare_newline="reject") as catcher:
+            catcher.drop("DATA", octets)
+            with catcher.test_client() as client:
+                client.pipeline("EHLO me", "MAIL FROM:<a@b.example>", "RCPT TO:<c@d.example>")
+                replies = client.pipeline("DATA", b"x\ny\r\n.\r\n")
+                assert ([reply.code for reply in replies], client.closed) == ([354], True)
+        assert "failed" not in caplog.text
 
     @pytest.mark.parametrize(
         "arguments", [("MAIL", 5), ("DATA", -1), ("DATA", "5"), ("FOO",), ("CONNECT", 1)]
