@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from email.generator import BytesGenerator
@@ -10,12 +11,14 @@ from email.message import Message
 from email.policy import EmailPolicy
 from email.utils import getaddresses
 from io import BytesIO
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 Content = bytes | str | BinaryIO | Iterable[bytes] | Message
 """A message: its octets, whole, as a file or in pieces; its text; or one of the email package."""
 
 _PIECE = 65_536
+# Control characters, what ends a path, and surrogates, which cannot be sent.
+_NOT_IN_AN_ADDRESS = re.compile("[\x00-\x1f\x7f<>\ud800-\udfff]")
 
 
 @dataclass
@@ -41,22 +44,21 @@ class Outgoing:
         sender, recipients = from_addr, [to_addrs] if isinstance(to_addrs, str) else to_addrs
         content = message
         if isinstance(message, Message):
-            resent = "Resent-" if message.get_all("Resent-Date") else ""
+            resent = "Resent-" if "Resent-Date" in message else ""
             if sender is None:
-                field = message[f"{resent}Sender"] or message[f"{resent}From"]
-                sender = _addresses([field])[0] if field is not None else None
-            if recipients is None:
-                names = (f"{resent}To", f"{resent}Cc", f"{resent}Bcc")
-                recipients = _addresses(
-                    [field for name in names for field in message.get_all(name, [])]
+                senders = _addresses(message, f"{resent}Sender") or _addresses(
+                    message, f"{resent}From"
                 )
+                sender = senders[0] if senders else None
+            if recipients is None:
+                recipients = _addresses(message, f"{resent}To", f"{resent}Cc", f"{resent}Bcc")
         if sender is None:
             raise ValueError("no sender: give from_addr, or the message a From")
         if not recipients:
             raise ValueError("no recipient: give to_addrs, or the message a To")
         addresses = [sender, *recipients]
         for address in addresses:
-            if any(character in address for character in "\r\n\0<>"):
+            if _NOT_IN_AN_ADDRESS.search(address):
                 raise ValueError(f"{address!r} is no address for an envelope")
         needs_smtputf8 = not "".join(addresses).isascii()
         if isinstance(message, Message):
@@ -64,8 +66,14 @@ class Outgoing:
         return cls(sender, list(recipients), content, needs_smtputf8)
 
 
-def _addresses(fields: Sequence[Any]) -> list[str]:
-    return [address for _, address in getaddresses([str(field) for field in fields]) if address]
+def _addresses(message: Message, *names: str) -> list[str]:
+    """The addresses in these fields, in their order. Raises ValueError for what cannot be read."""
+    try:
+        fields = [str(field) for name in names for field in message.get_all(name, [])]
+        return [address for _, address in getaddresses(fields) if address]
+    except Exception as error:
+        # The email package raises many things for what it cannot parse.
+        raise ValueError(f"no addresses can be read in {', '.join(names)}") from error
 
 
 def flattened(message: Message, *, utf8: bool = False) -> bytes:

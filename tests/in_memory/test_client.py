@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import email
+import email.policy
 import io
 import smtplib
 import sqlite3
@@ -158,21 +160,42 @@ class TestMessages:
     @pytest.mark.parametrize(
         ("header", "addresses", "complaint"),
         [
+            ({"From": None}, (None, "a@example.org"), "no sender"),
             ({"From": ""}, (None, "a@example.org"), "no sender"),
-            ({"To": ""}, (None, None), "no recipient"),
+            ({"From": "undisclosed:;"}, (None, "a@example.org"), "no sender"),
+            ({"To": None}, (None, None), "no recipient"),
+            ({"To": "undisclosed:;"}, (None, None), "no recipient"),
             ({}, ("a@example.org\r\nRSET", None), "no address for an envelope"),
             ({}, ("a@example.org> SIZE=1", None), "no address for an envelope"),
+            ({}, (None, "a\ud800@example.org"), "no address for an envelope"),
         ],
     )
     def test_an_envelope_that_is_none(
-        self, mailbox: Mailbox, header: dict[str, str], addresses: Any, complaint: str
+        self, mailbox: Mailbox, header: dict[str, str | None], addresses: Any, complaint: str
     ) -> None:
         message = a_message()
-        for name in header:
+        for name, value in header.items():
             del message[name]
+            if value is not None:
+                message[name] = value
         client = server_for(mailbox).test_client()
         with client, pytest.raises(ValueError, match=complaint):
             client.send_message(message, *addresses)
+
+    @pytest.mark.parametrize("name", ["From", "To"])
+    @pytest.mark.parametrize("value", ["<", "=?utf-7?Q?+2AA-@x?=", "=?utf-8?q?a=0Ab=40c?="])
+    def test_what_cannot_be_parsed(self, mailbox: Mailbox, name: str, value: str) -> None:
+        header = {"From": "a@example.org", "To": "b@example.org", name: value}
+        text = "".join(f"{each}: {header[each]}\n" for each in header)
+        message = email.message_from_string(f"{text}\nHello\n", policy=email.policy.default)
+        client = server_for(mailbox).test_client()
+        with client, pytest.raises(ValueError, match=r"no (address|sender|recipient)"):
+            client.send_message(message)
+
+    def test_sender_without_an_address(self, mailbox: Mailbox) -> None:
+        with server_for(mailbox).test_client() as client:
+            assert client.send_message(a_message(Sender="undisclosed:;")).code == 250
+        assert str(mailbox.envelopes[0].mail_from) == "ann@example.org"
 
     def test_a_refused_sender(self, mailbox: Mailbox) -> None:
         def on_mail_from(address: Any, session: Any) -> None:
