@@ -10,6 +10,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import IO, TYPE_CHECKING
 
 from ..errors import SMTPError
@@ -22,6 +23,7 @@ from .incoming import (
     spooled,
     spooled_pieces,
     stored_form,
+    thrown_away,
 )
 
 if TYPE_CHECKING:
@@ -105,8 +107,8 @@ class ExecDelivery:
         with contextlib.ExitStack() as files:
             with refusing_failures(session, _TASK):
                 # A file, not a pipe: a program that does not read it all does not matter.
-                message = files.enter_context(tempfile.TemporaryFile())
-                said = files.enter_context(tempfile.TemporaryFile())
+                message = files.enter_context(_temporary_file())
+                said = files.enter_context(_temporary_file())
                 message.write(header.replace(b"\r\n", b"\n"))
                 for piece in stored_form(spooled_pieces(spool), session):
                     message.write(piece)
@@ -159,3 +161,7 @@ class ExecDelivery:
         }
         environment = dict(os.environ if self._environment is None else self._environment)
         return environment | about
+
+
+def _temporary_file() -> AbstractContextManager[IO[bytes]]:
+    return thrown_away(tempfile.TemporaryFile())

@@ -78,20 +78,41 @@ def spooled_pieces(spool: IO[bytes]) -> Iterator[bytes]:
 
 
 @contextlib.contextmanager
+def thrown_away(file: IO[bytes]) -> Iterator[IO[bytes]]:
+    """A temporary file, closed at the end.
+
+    To close it writes what is still in its buffer, which fails on a full disk; nobody needs that
+    any more, and the error would take the place of the refusal that is on its way.
+    """
+    try:
+        yield file
+    finally:
+        with contextlib.suppress(OSError):
+            file.close()
+
+
+@contextlib.contextmanager
+def _refusing_without_room(session: SMTPSession) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        log_of(session).error("cannot spool a message: %s", printable(str(error)))
+        raise SMTPError("Error: no room for the message", 452, "4.3.1") from error
+
+
+@contextlib.contextmanager
 def spooled(stream: DataStream, session: SMTPSession) -> Iterator[IO[bytes] | None]:
     """The whole message in a file of its own, beyond 1 MB on disk; None if it is beyond `size`.
 
     For who must not make something else wait for the client. Raises ConnectionError where the
     message breaks off, SMTPError where there is no room.
     """
-    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as spool:
+    with thrown_away(tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)) as spool:
         for piece in pieces(stream):
-            try:
+            with _refusing_without_room(session):
                 spool.write(piece)
-            except OSError as error:
-                log_of(session).error("cannot spool a message: %s", printable(str(error)))
-                raise SMTPError("Error: no room for the message", 452, "4.3.1") from error
-        spool.seek(0)
+        with _refusing_without_room(session):
+            spool.seek(0)  # It writes what is still in the buffer.
         yield None if stream.size_exceeded else spool
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import resource
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from blocksmtp import SMTPServer
@@ -51,3 +53,14 @@ def deliver(
     """Hand one message in, and see the reply."""
     with ready(server_with(delivery, **options), sender, *to, parameters=parameters) as client:
         return client.data(content)
+
+
+@contextlib.contextmanager
+def no_file_beyond(octets: int) -> Iterator[None]:
+    """What is written to a file beyond this fails, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (octets, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

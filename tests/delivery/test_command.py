@@ -13,7 +13,7 @@ import pytest
 
 from blocksmtp.delivery import ExecDelivery
 
-from .senders import MESSAGE, deliver, ready, server_with
+from .senders import MESSAGE, deliver, no_file_beyond, ready, server_with
 
 KEEP = """
 import json, os, sys
@@ -175,6 +175,15 @@ def test_its_own_environment() -> None:
         ["/bin/sh", "-c", 'test "$A" = 1 && test -z "$PYTHONHASHSEED$HOME"'], environment={"A": "1"}
     )
     assert deliver(delivery).code == 250
+
+
+@pytest.mark.parametrize("missing", [1, 100, 5000, 50_000])
+def test_no_room_for_the_message(tmp_path: Path, missing: int) -> None:
+    delivery = shell(f"touch {tmp_path}/run")
+    with no_file_beyond(100_000):
+        reply = deliver(delivery, b"x" * (100_000 + missing) + b"\r\n")
+    assert str(reply) == "452 4.3.1 Error: no room for the message"
+    assert not (tmp_path / "run").exists()
 
 
 def test_nothing_is_run_for_a_message_beyond_the_size(tmp_path: Path) -> None:
