@@ -6,6 +6,7 @@ The format is D. J. Bernstein's (https://cr.yp.to/proto/maildir.html).
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import secrets
@@ -35,6 +36,10 @@ _FOLDERS = ("tmp", "new", "cur")
 # What is left in tmp of processes that were killed may go after this time, says the format.
 _ABANDONED_SECONDS = 36 * 60 * 60
 
+# What the system says of a folder that is not there, or could not be there under its name. Anything
+# else, a lack of permission above all, says nothing of whether there is one.
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL)
+
 _count = itertools.count()
 _TASK = "cannot deliver to Maildir"
 
@@ -50,15 +55,20 @@ class MaildirDelivery:
     `path` is one Maildir for all messages, which is made if it is not there, or a pattern with
     `{user}`, `{domain}` or `{recipient}`: then each recipient has a Maildir, which must be there,
     and a copy with `Delivered-To`. Addresses are looked for in lower case. Assign `on_rcpt_to` as
-    well, so that recipients without one are refused with 550. In SMTP either all recipients get the
-    message or none; in LMTP each has a reply (RFC 2033, section 4.2).
+    well, so that recipients without one are refused with 550. Where that cannot be told, as the
+    folder in front of the first `{` is not there or something may not be looked at, it is 451: no
+    mail bounces for what somebody will mend. (In place of a disk that is not mounted there may be
+    an empty folder; so have that folder on the disk: "/mnt/disk/mail/{user}".) In SMTP either all
+    recipients get the message or none; in LMTP each has a reply (RFC 2033, section 4.2).
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Raises OSError where the one Maildir cannot be made, ValueError for a pattern that is
         none."""
         self._path = os.fspath(path)
-        self._is_pattern = "{" in self._path
+        fixed, brace, _ = self._path.partition("{")
+        self._is_pattern = bool(brace)
+        self._base = os.path.dirname(fixed) or os.curdir
         if self._is_pattern:
             _filled(self._path, "user", "domain")
         else:
@@ -66,8 +76,9 @@ class MaildirDelivery:
             remove_abandoned(self._path)
 
     def on_rcpt_to(self, address: SMTPAddress, session: SMTPSession) -> None:
-        """Refuse a recipient who has no Maildir: 550. For the callback of this name."""
-        self._maildir_of(address)
+        """Refuse a recipient who has no Maildir: 550, or 451 where that cannot be told. For the
+        callback of this name."""
+        self._maildir_of(address, session)
 
     def __call__(self, stream: DataStream, session: SMTPSession) -> Results | None:
         """Receive the message and store it. Raises SMTPError where it cannot be stored."""
@@ -102,22 +113,37 @@ class MaildirDelivery:
 
     def _distinct(self, session: SMTPSession) -> list[SMTPAddress]:
         """A recipient for each Maildir: who is named twice, gets one copy."""
-        by_maildir = {self._maildir_of(each): each for each in session.envelope.rcpt_to}
+        by_maildir = {self._maildir_of(each, session): each for each in session.envelope.rcpt_to}
         return list(by_maildir.values())
 
     def _copy(self, recipient: SMTPAddress, session: SMTPSession) -> _Entry:
-        return _Entry(self._maildir_of(recipient), session, recipient)
+        return _Entry(self._maildir_of(recipient, session), session, recipient)
 
-    def _maildir_of(self, recipient: SMTPAddress) -> str:
+    def _maildir_of(self, recipient: SMTPAddress, session: SMTPSession) -> str:
         if not self._is_pattern:
             return self._path
         user, _, domain = recipient.address.lower().rpartition("@")
         if not user:  # "postmaster" alone
             user, domain = domain, ""
         path = _filled(self._path, user, domain)
-        if path is None or not os.path.isdir(os.path.join(path, "new")):
-            raise SMTPError("Error: no such mailbox", 550, "5.1.1")
-        return path
+        with refusing_failures(session, _TASK):
+            if path is not None and self._is_maildir(path):
+                return path
+        raise SMTPError("Error: no such mailbox", 550, "5.1.1")
+
+    def _is_maildir(self, path: str) -> bool:
+        """Whether `path`, one of the pattern's, is a Maildir. Raises OSError if nobody can tell."""
+        try:
+            os.stat(os.path.join(path, "new", ""))
+        except ValueError:  # A name that the file system's encoding lacks characters for.
+            return False
+        except OSError as error:
+            if error.errno not in _NOT_THERE:
+                raise
+            # Only where the others could be is it known that this one is not.
+            os.stat(os.path.join(self._base, ""))
+            return False
+        return True
 
 
 def _filled(pattern: str, user: str, domain: str) -> str | None:

@@ -174,6 +174,75 @@ def test_a_recipient_without_a_maildir_is_refused(domain: Path, address: str) ->
         assert client.command("RCPT TO:<b@server.example>").code == 250
 
 
+@pytest.mark.parametrize("pattern", ["{user}", "{domain}/{user}", "x-{user}"])
+@pytest.mark.parametrize("in_its_place", ["nothing", "file"])
+def test_a_base_that_vanishes_bounces_nothing(
+    tmp_path: Path, pattern: str, in_its_place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    with server_with(MaildirDelivery(base / pattern)).test_client() as client:
+        client.pipeline("EHLO me", "MAIL FROM:<a@client.example>")
+        assert client.command("RCPT TO:<b@server.example>").code == 550
+        assert caplog.records == []
+        base.rmdir()
+        if in_its_place == "file":
+            base.touch()
+        reply = client.command("RCPT TO:<b@server.example>")
+    assert str(reply) == "451 4.3.0 Error: cannot store the message now"
+    assert f"{base}/" in caplog.text
+
+
+def test_a_base_that_vanishes_while_the_message_comes(domain: Path) -> None:
+    with ready(server_with(MaildirDelivery(domain / "{user}"))) as client:
+        domain.rename(domain.with_name("elsewhere"))
+        assert client.data(MESSAGE).code == 451
+    domain.with_name("elsewhere").rename(domain)
+
+
+def test_a_pattern_in_the_working_directory(domain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(domain)
+    with server_with(MaildirDelivery("{user}")).test_client() as client:
+        client.pipeline("EHLO me", "MAIL FROM:<a@client.example>")
+        assert client.command("RCPT TO:<nobody@server.example>").code == 550
+        assert client.command("RCPT TO:<b@server.example>").code == 250
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), 451),
+        (OSError(errno.EIO, "Input/output error"), 451),
+        (OSError(errno.ESTALE, "Stale file handle"), 451),
+        (OSError(errno.EINVAL, "Invalid argument"), 550),
+        (OSError(errno.ENAMETOOLONG, "File name too long"), 550),
+        (UnicodeEncodeError("latin-1", "\u20ac", 0, 1, "ordinal not in range"), 550),
+    ],
+)
+def test_what_cannot_be_looked_at_bounces_nothing(
+    domain: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int
+) -> None:
+    real = os.stat
+
+    def stat_of(path: Any, **options: Any) -> os.stat_result:
+        if str(path).startswith(str(domain / "b")):
+            raise error
+        return real(path, **options)
+
+    with server_with(MaildirDelivery(domain / "{user}")).test_client() as client:
+        client.pipeline("EHLO me", "MAIL FROM:<a@client.example>")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "stat", stat_of)
+            assert client.command("RCPT TO:<b@server.example>").code == code
+        assert client.command("RCPT TO:<b@server.example>").code == 250
+
+
+def test_a_name_that_is_too_long(domain: Path) -> None:
+    with server_with(MaildirDelivery(domain / ("x" * 250 + "{user}"))).test_client() as client:
+        client.pipeline("EHLO me", "MAIL FROM:<a@client.example>")
+        assert client.command("RCPT TO:<bb-bb-bb@server.example>").code == 550
+
+
 @pytest.mark.parametrize("pattern", ["/x/{users}", "/x/{user", "/x/{0}", "/x/{user.x}"])
 def test_a_pattern_that_is_none(pattern: str) -> None:
     with pytest.raises(ValueError, match="pattern"):
