@@ -161,9 +161,18 @@ def _filled(pattern: str, user: str, domain: str) -> str | None:
 
 
 def make_maildir(path: str) -> None:
-    """Make `path` a Maildir, if it is none, for its owner alone. Raises OSError."""
-    for folder in ("", *_FOLDERS):
-        Path(path, folder).mkdir(mode=0o700, parents=not folder, exist_ok=True)
+    """Make `path` a Maildir, if it is none, for its owner alone. Raises OSError.
+
+    What is made is on the disk afterwards, up to the first folder that was there: what is delivered
+    then cannot be lost with it.
+    """
+    maildir = Path(path)
+    folders = [*maildir.parents, maildir, *(maildir / name for name in _FOLDERS)]
+    missing = [folder for folder in folders if not folder.exists()]
+    for name in ("", *_FOLDERS):
+        (maildir / name).mkdir(mode=0o700, parents=not name, exist_ok=True)
+    for parent in {folder.parent for folder in missing}:
+        bring_to_disk(str(parent))
 
 
 def remove_abandoned(path: str) -> None:

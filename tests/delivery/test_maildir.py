@@ -309,6 +309,29 @@ def test_it_is_on_the_disk_before_the_reply(maildir: Path, monkeypatch: pytest.M
     ]
 
 
+def test_a_maildir_that_is_made_is_on_the_disk_at_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: dict[str, list[str]] = {}
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        folder = os.readlink(f"/proc/self/fd/{descriptor}")
+        synced[os.path.relpath(folder, tmp_path)] = sorted(os.listdir(folder))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.chdir(tmp_path)
+    MaildirDelivery("a/b")
+    assert synced == {".": ["a"], "a": ["b"], "a/b": ["cur", "new", "tmp"]}
+    synced.clear()
+    MaildirDelivery(tmp_path / "a" / "b")
+    assert synced == {}
+    (tmp_path / "a" / "b" / "new").rmdir()
+    MaildirDelivery(tmp_path / "a" / "b")
+    assert synced == {"a/b": ["cur", "new", "tmp"]}
+
+
 def test_a_message_that_breaks_off_leaves_nothing(maildir: Path) -> None:
     delivery = MaildirDelivery(maildir)
     with server_with(delivery) as server:
