@@ -13,6 +13,7 @@ import re
 import stat
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING
 
@@ -36,6 +37,19 @@ _FROM = re.compile(rb">*From ")
 _PAUSE_SECONDS = 0.05
 _TASK = "cannot deliver to mbox"
 
+# Locks of fcntl are those of the process: among its threads they say nothing, and it loses them as
+# soon as it closes the file, wherever else it is still open. So each file has one lock for all of
+# the process, whoever opens it, by the path without symbolic links: unlike the number of the file,
+# that is there before the file, and stays when another takes its place. (Two hard links are two
+# paths.) Only who uses a lock keeps it.
+_locks: weakref.WeakValueDictionary[str, threading.Lock] = weakref.WeakValueDictionary()
+_locks_lock = threading.Lock()
+
+
+def _lock_of(real_path: str) -> threading.Lock:
+    with _locks_lock:
+        return _locks.setdefault(real_path, threading.Lock())
+
 
 class MboxDelivery:
     """Appends each message to a file in mbox format. An instance is an `on_data`.
@@ -46,6 +60,9 @@ class MboxDelivery:
     locked for `lock_timeout` seconds. `Return-Path` and `Received` are in front (RFC 5321, section
     4.4). Binary messages are refused with 554: the format has lines only.
 
+    Any number of instances may have the same file. Other code of the process must not open and
+    close it meanwhile: that gives the lock back, says POSIX, and other processes may append, too.
+
     A process that is killed in the very middle of appending may leave the beginning of a message
     that nobody was told was accepted. A Maildir has no such moment.
     """
@@ -54,9 +71,8 @@ class MboxDelivery:
         """The file is made when the first message comes; raises OSError if it could not be."""
         self._path = os.fspath(path)
         self._lock_timeout = lock_timeout
-        # Locks of fcntl are those of the process: among its threads they say nothing.
-        self._lock = threading.Lock()
-        with contextlib.closing(_File(self._path)):
+        path = os.path.realpath(self._path)
+        with _lock_of(path), contextlib.closing(_File(path)):
             pass
 
     def __call__(self, stream: DataStream, session: SMTPSession) -> None:
@@ -67,36 +83,39 @@ class MboxDelivery:
             if spool is None:
                 return
             deadline = time.monotonic() + self._lock_timeout
-            if not self._lock.acquire(timeout=self._lock_timeout):
+            path = os.path.realpath(self._path)
+            lock = _lock_of(path)
+            if not lock.acquire(timeout=self._lock_timeout):
                 raise self._busy(session)
             try:
                 with (
                     refusing_failures(session, _TASK),
-                    contextlib.closing(self._locked(deadline)) as file,
+                    contextlib.closing(_locked(path, deadline)) as file,
                 ):
                     if not file.is_locked:
                         raise self._busy(session)
                     file.append(_message(spool, session))
             finally:
-                self._lock.release()
-
-    def _locked(self, deadline: float) -> _File:
-        """The file, locked unless the deadline has come. Raises OSError."""
-        while True:
-            file = _File(self._path)
-            try:
-                file.lock(deadline)
-                # Another program may have put a new file in its place.
-                if not file.is_locked or file.is_at(self._path):
-                    return file
-            except BaseException:
-                file.close()
-                raise
-            file.close()
+                lock.release()
 
     def _busy(self, session: SMTPSession) -> SMTPError:
         log_of(session).error("%s: it stays locked", _TASK)
         return SMTPError("Error: the mailbox is locked", 451, "4.2.0")
+
+
+def _locked(path: str, deadline: float) -> _File:
+    """The file, locked unless the deadline has come. Raises OSError."""
+    while True:
+        file = _File(path)
+        try:
+            file.lock(deadline)
+            # Another program may have put a new file in its place.
+            if not file.is_locked or file.is_at(path):
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
 
 
 class _File:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import errno
+import gc
 import mailbox
 import os
 import re
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from blocksmtp.delivery import MboxDelivery
+from blocksmtp.delivery import mbox as module
 
 from .senders import MESSAGE, deliver, ready, server_with
 
@@ -24,6 +28,14 @@ file = open(sys.argv[1], "r+b")
 fcntl.lockf(file, fcntl.LOCK_EX)
 print("locked", flush=True)
 sys.stdin.read()
+"""
+
+IS_IT_LOCKED = """
+import fcntl, sys
+try:
+    fcntl.lockf(open(sys.argv[1], "r+b"), fcntl.LOCK_EX | fcntl.LOCK_NB)
+except (BlockingIOError, PermissionError):
+    sys.exit("locked")
 """
 
 
@@ -161,6 +173,68 @@ def test_many_at_once(mbox: Path) -> None:
         thread.join()
     messages = messages_in(mbox)
     assert [str(message.get_payload()).count("line\n") for message in messages] == [20_000] * 8
+
+
+@contextmanager
+def appending(delivery: MboxDelivery) -> Iterator[None]:
+    """While a message is in the file, and not on the disk yet."""
+    reached, released = threading.Event(), threading.Event()
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if not reached.is_set():
+            reached.set()
+            assert released.wait(30)
+        real(descriptor)
+
+    codes: list[int] = []
+    sender = threading.Thread(target=lambda: codes.append(deliver(delivery).code))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        sender.start()
+        try:
+            assert reached.wait(30)
+            yield
+        finally:
+            released.set()
+            sender.join()
+    assert codes == [250]
+
+
+@pytest.mark.parametrize("name", ["mbox", "link", "folder/../mbox", "linked-folder/mbox"])
+def test_two_deliveries_to_one_file_exclude_each_other(mbox: Path, name: str) -> None:
+    (mbox.parent / "folder").mkdir()
+    (mbox.parent / "linked-folder").symlink_to(mbox.parent)
+    (mbox.parent / "link").symlink_to(mbox)
+    other = MboxDelivery(f"{mbox.parent}/{name}", lock_timeout=0.1)
+    with appending(MboxDelivery(mbox)):
+        assert str(deliver(other)) == "451 4.2.0 Error: the mailbox is locked"
+    assert deliver(other).code == 250
+    assert len(messages_in(mbox)) == 2
+
+
+def test_another_file_is_another_lock(mbox: Path) -> None:
+    with appending(MboxDelivery(mbox)):
+        assert deliver(MboxDelivery(mbox.with_name("other"))).code == 250
+
+
+def test_to_make_a_delivery_does_not_give_the_lock_of_another_back(mbox: Path) -> None:
+    maker = threading.Thread(target=MboxDelivery, args=(mbox,))
+    with appending(MboxDelivery(mbox)):
+        maker.start()
+        maker.join(0.2)
+        asked = subprocess.run(
+            [sys.executable, "-c", IS_IT_LOCKED, mbox], check=False, capture_output=True
+        )
+    maker.join()
+    assert asked.stderr == b"locked\n"
+
+
+def test_no_lock_is_kept_that_nobody_uses(mbox: Path) -> None:
+    with appending(MboxDelivery(mbox)):
+        assert str(mbox) in module._locks
+    gc.collect()
+    assert str(mbox) not in module._locks
 
 
 def test_a_file_that_was_moved_away(mbox: Path) -> None:
