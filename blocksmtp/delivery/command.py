@@ -72,8 +72,8 @@ class ExecDelivery:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         """`command` as a string is split as a shell does. `environment` is the program's, in place
-        of that of this process. Raises ValueError for a command that is none, OSError where there
-        is no such program."""
+        of that of this process (without PROMETHEUS_MULTIPROC_DIR). Raises ValueError for a command
+        that is none, OSError where there is no such program."""
         words = shlex.split(command) if isinstance(command, str) else list(command)
         if not words:
             raise ValueError("no program is named")
@@ -159,7 +159,12 @@ class ExecDelivery:
             "CLIENT_PROTOCOL": session.transmission_type,
             "SESSION_ID": session.id,
         }
-        environment = dict(os.environ if self._environment is None else self._environment)
+        if self._environment is not None:
+            return {**self._environment, **about}
+        environment = dict(os.environ)
+        # There the figures of this server's own metrics are: a program that has some as well would
+        # put its own among them.
+        environment.pop("PROMETHEUS_MULTIPROC_DIR", None)
         return environment | about
 
 

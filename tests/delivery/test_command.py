@@ -186,6 +186,17 @@ def test_no_room_for_the_message(tmp_path: Path, missing: int) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_the_place_of_the_metrics_of_the_server_is_not_passed_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/of/the/server")
+    script = 'test "${PROMETHEUS_MULTIPROC_DIR-none}" = '
+    assert deliver(shell(script + "none")).code == 250
+    # It is the program's own where it is named for it.
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": "/own"}
+    assert deliver(shell(script + "/own", environment=environment)).code == 250
+
+
 def test_nothing_is_run_for_a_message_beyond_the_size(tmp_path: Path) -> None:
     delivery = shell(f"touch {tmp_path}/run")
     assert deliver(delivery, b"x" * 2000 + b"\r\n", size=1000).code == 552
