@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 _LOGGED = 1000  # octets of what a program says when it fails
 
+# Linux has no room in an environment for a string beyond 128 KiB, its name included.
+_MOST_OCTETS_OF_RECIPIENTS = 131_000
+
 _TASK = "cannot run a program for a message"
 
 # Of sysexits.h, those that say something about the message or its recipient. All others, as well as
@@ -62,6 +65,9 @@ class ExecDelivery:
     an address could pass for an option: SENDER ("" for bounces), RECIPIENT (the first), RECIPIENTS
     (one a line), CLIENT_ADDRESS, CLIENT_HOSTNAME, CLIENT_HELO, CLIENT_PROTOCOL, and SESSION_ID. No
     shell is involved.
+
+    A message is refused with 554 where RECIPIENTS has no room for all addresses (131,000 octets):
+    to try again would not help, to send it to fewer at a time does.
     """
 
     def __init__(
@@ -148,10 +154,13 @@ class ExecDelivery:
     ) -> dict[str, str]:
         mail_from = session.envelope.mail_from
         addresses = [each.address for each in recipients]
+        together = "\n".join(addresses)
+        if len(os.fsencode(together)) > _MOST_OCTETS_OF_RECIPIENTS:
+            raise SMTPError("Error: too many recipients at a time", 554, "5.5.3")
         about = {
             "SENDER": mail_from.address if mail_from else "",
             "RECIPIENT": addresses[0],
-            "RECIPIENTS": "\n".join(addresses),
+            "RECIPIENTS": together,
             "CLIENT_ADDRESS": session.remote_address,
             # They may be anything.
             "CLIENT_HOSTNAME": printable(session.client_hostname),

@@ -197,6 +197,17 @@ def test_the_place_of_the_metrics_of_the_server_is_not_passed_on(
     assert deliver(shell(script + "/own", environment=environment)).code == 250
 
 
+def test_as_many_recipients_as_an_environment_holds(kept: Path) -> None:
+    to = [f"{number:064}@{'d' * 60}.{'e' * 60}.example" for number in range(671)]
+    octets = len("\n".join(to))
+    assert 131_000 - 200 < octets <= 131_000
+    assert deliver(program(KEEP), to=to).code == 250
+    about = json.loads((kept / to[0]).with_suffix(".json").read_text())
+    assert about["RECIPIENTS"].split("\n") == to
+    reply = deliver(program(KEEP), to=[*to, "x" * 64 + to[0][64:]])
+    assert str(reply) == "554 5.5.3 Error: too many recipients at a time"
+
+
 def test_nothing_is_run_for_a_message_beyond_the_size(tmp_path: Path) -> None:
     delivery = shell(f"touch {tmp_path}/run")
     assert deliver(delivery, b"x" * 2000 + b"\r\n", size=1000).code == 552
