@@ -5,16 +5,20 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass
-from email import message_from_bytes, policy
+from email import message_from_bytes
+from email.headerregistry import BaseHeader, HeaderRegistry, UnstructuredHeader
+from email.message import EmailMessage
+from email.parser import BytesHeaderParser
+from email.policy import EmailPolicy
+from email.utils import collapse_rfc2231_value
 from html import unescape
 from io import BytesIO
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from .errors import SMTPError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from email.message import EmailMessage
 
     from .session import SMTPEnvelope, SMTPSession
     from .wire.stream import DataStream
@@ -25,6 +29,88 @@ _HREF = re.compile(
     r"""<(?:a|area)\b[^<>]*?\shref\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'<>]+))""", re.IGNORECASE
 )
 _CLOSING = {")": "(", "]": "[", "}": "{"}
+# Some charsets decode to them, and nothing can encode them.
+_SURROGATES = re.compile("[\ud800-\udfff]")
+# In characters, of a header: the parser takes minutes for what is ten times as long.
+_LONGEST_PARSED = 100_000
+_LONGEST_WITH_PARAMETERS = 2_000
+
+
+def _encodable(text: str) -> str:
+    return _SURROGATES.sub("\ufffd", text)
+
+
+class _Unparsed(UnstructuredHeader):
+    """A header as it came."""
+
+    @classmethod
+    def parse(cls, value: str, kwds: dict[str, Any]) -> None:
+        super().parse("", kwds)
+        kwds["decoded"] = value
+
+
+_UNPARSED = HeaderRegistry(default_class=_Unparsed, use_default_map=False)
+
+
+class _Headers(HeaderRegistry):
+    """The headers of the standard library; what its parser fails on, or takes too long for, is
+    there as it came."""
+
+    def __call__(self, name: str, value: Any) -> BaseHeader:
+        if name.lower().startswith("content-") and len(value) > _LONGEST_WITH_PARAMETERS:
+            return _UNPARSED(name, value[:_LONGEST_WITH_PARAMETERS])
+        if len(value) > _LONGEST_PARSED:
+            return _UNPARSED(name, value)
+        try:
+            return super().__call__(name, value)
+        # A stranger can make it raise nearly anything: IndexError, LookupError, UnicodeError,
+        # AttributeError, RecursionError, MessageError; and under another Python something else.
+        except Exception:  # noqa: BLE001
+            return _UNPARSED(name, value)
+
+
+class _Message(EmailMessage):
+    def get_param(
+        self,
+        param: str,
+        failobj: Any = None,
+        header: str = "content-type",
+        unquote: bool = True,
+    ) -> Any:
+        """The parameter as text that can be encoded, whatever charset it is in (RFC 2231).
+
+        `failobj` for one that is not there, and for one that cannot be read.
+        """
+        try:
+            value = super().get_param(param, None, header, unquote)
+            if isinstance(value, tuple):
+                value = collapse_rfc2231_value(value)
+        except (LookupError, TypeError, ValueError):
+            return failobj
+        return failobj if value is None else _encodable(value)
+
+    def get_boundary(self, failobj: Any = None) -> Any:
+        """`failobj` also for what can be none (RFC 2046, section 5.1.1)."""
+        boundary = super().get_boundary()
+        return failobj if boundary is None or not boundary.isascii() else boundary
+
+    def get_payload(self, i: Any = None, decode: Any = False) -> Any:
+        """Of a multipart without parts, its octets as surrogates: what `as_bytes` can write."""
+        raw = self._payload  # type: ignore[attr-defined]
+        has_no_parts = isinstance(raw, str) and self.get_content_maintype() == "multipart"
+        return raw if has_no_parts and not decode else super().get_payload(i, decode)
+
+
+class _Policy(EmailPolicy):
+    def fold_binary(self, name: str, value: str) -> bytes:
+        """A header that was received stays as it came, in a message in the message."""
+        if isinstance(value, BaseHeader):
+            return super().fold_binary(name, value)
+        return f"{name}: {value}{self.linesep}".encode("ascii", "surrogateescape")
+
+
+_POLICY: Any = _Policy(linesep="\r\n", header_factory=_Headers(), message_factory=_Message)
+_HEADER_PARSER = BytesHeaderParser(policy=_POLICY)
 
 
 @dataclass(frozen=True)
@@ -46,7 +132,8 @@ class Attachment:
 class IncomingMessage:
     """A message, its envelope, and the session that it came in.
 
-    `envelope` says who sent it and to whom it goes, Bcc included.
+    `envelope` says who sent it and to whom it goes, Bcc included. Whatever a message holds, the
+    text that is read from it can be encoded: what is no character is U+FFFD.
     """
 
     def __init__(
@@ -84,14 +171,16 @@ class IncomingMessage:
     def email(self) -> EmailMessage:
         """The parsed message. Raises SMTPError, 554, for parts nested deeper than can be read."""
         try:
-            return message_from_bytes(self.content, policy=policy.SMTP)
+            return message_from_bytes(self.content, policy=_POLICY)
         except RecursionError:
             raise _nested_too_deeply() from None
 
-    @property
+    @functools.cached_property
     def subject(self) -> str:
         """The subject, decoded; "" where there is none."""
-        return str(self.email.get("Subject", ""))
+        # Of the header alone: the parts may be nested too deeply.
+        head = self.content.partition(b"\r\n\r\n")[0]
+        return str(_HEADER_PARSER.parsebytes(head).get("Subject", ""))
 
     @functools.cached_property
     def text(self) -> str | None:
@@ -109,7 +198,7 @@ class IncomingMessage:
         found = [_trimmed(match.group()) for match in _LINK.finditer(self.text or "")]
         if self.html is not None:
             targets = ("".join(match.groups("")) for match in _HREF.finditer(self.html))
-            links = (unescape(target).strip() for target in targets)
+            links = (_unescaped(target).strip() for target in targets)
             found += [link for link in links if _LINK.match(link)]
         return list(dict.fromkeys(found))
 
@@ -161,7 +250,7 @@ def _text_of(part: EmailMessage) -> str:
         text = octets.decode(str(part.get_content_charset("utf-8")), "replace")
     except (LookupError, UnicodeError, ValueError):
         text = octets.decode("utf-8", "replace")
-    return text.replace("\r\n", "\n")
+    return _encodable(text.replace("\r\n", "\n"))
 
 
 def _attachment(part: EmailMessage) -> Attachment:
@@ -173,6 +262,13 @@ def _attachment(part: EmailMessage) -> Attachment:
         inline=part.get_content_disposition() == "inline",
         content_id=None if content_id is None else str(content_id).strip().strip("<>"),
     )
+
+
+def _unescaped(target: str) -> str:
+    try:
+        return unescape(target)
+    except ValueError:  # a reference to a character by a number of thousands of digits
+        return target
 
 
 def _trimmed(link: str) -> str:

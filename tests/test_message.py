@@ -5,6 +5,8 @@ from __future__ import annotations
 from email.message import EmailMessage
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from blocksmtp import SMTPError
 from blocksmtp.message import IncomingMessage
@@ -98,9 +100,12 @@ def test_html_without_an_end(piece: bytes) -> None:
     ids=["multipart", "message", "message-again"],
 )
 def test_what_is_nested_too_deeply_is_refused_for_good(content: bytes) -> None:
+    message = received(b"Subject: Deep\r\n" + content)
     with pytest.raises(SMTPError) as refused:
-        _ = received(content).attachments
+        _ = message.attachments
     assert refused.value.response_code == 554
+    assert message.subject == "Deep"
+    assert "'Deep'" in repr(message)
 
 
 def test_links_in_html() -> None:
@@ -140,3 +145,112 @@ def test_a_malformed_message_never_raises(content: bytes) -> None:
     assert isinstance(message.html, (str, type(None)))
     assert isinstance(message.links, list)
     assert all(isinstance(each.content, bytes) for each in message.attachments)
+
+
+def all_text_of(message: IncomingMessage) -> list[str]:
+    """Every text that a message gives."""
+    texts = [message.subject, repr(message), message.text, message.html, *message.links]
+    for each in message.attachments:
+        texts += [each.filename, each.content_type, each.content_id, repr(each)]
+    texts += [f"{name}: {value}" for part in message.email.walk() for name, value in part.items()]
+    return [text for text in texts if text is not None]
+
+
+# Where a parser of the standard library fails, or what it gives cannot be encoded.
+NASTY = [
+    b"=?utf-7?Q?+2AA-?=",
+    b"=?unicode_escape?Q?=5Cud800?=",
+    b"=?undefined?Q?a?= =?punycode?Q?a-=FF?= =?hex?b?!?=",
+    b"caf\xe9 \xc3\x9cBER \xed\xa0\x80",
+    b"attachment; filename*",
+    b"attachment; filename*=",
+    b"attachment; filename*=utf-7''a+2AA-b",
+    b"attachment; filename*=utf-8''a%0D%0Ab",
+    b"attachment; filename*=x%00''a; filename=\"=?utf-7?Q?+2AA-?=\"",
+    b"attachment; filename*0*=x\x00''+2AA-; name*=utf-7''+2AA-",
+    b"inline; filename=\"a\\\"; filename*=utf-7''+2AA-",
+    b"text/plain; charset*=x\x00''y; name=\"=?utf-7?Q?+2AA-?=\"",
+    b"text/html; charset=utf-7",
+    b"multipart/mixed; boundary*=utf-8''%C3%9C",
+    b"multipart/mixed; boundary*=x\x00''a; charset*=utf-7''+2AA-",
+    b"message/rfc822",
+    b"(" * 1500,
+    b"a" * 5000 + b"; " * 20_000,
+]
+BODY = b'\r\n+2AA- \xff <a href="http://a.example/+2AA-&#xd800;">1</a>\r\n--\xc3\x9c\r\n\r\nx\r\n'
+
+
+@pytest.mark.parametrize("value", NASTY)
+@pytest.mark.parametrize(
+    "name", [b"Subject", b"Content-Type", b"Content-Disposition", b"Content-ID", b"X-\xff"]
+)
+def test_a_hostile_header(name: bytes, value: bytes) -> None:
+    header = name + b": " + value + b"\r\n"
+    for content in (header + BODY, b"Content-Type: message/rfc822\r\n\r\n" + header + BODY):
+        for text in all_text_of(received(content)):
+            text.encode()
+
+
+headers = st.lists(
+    st.tuples(
+        st.sampled_from([b"Subject", b"Content-Type", b"Content-Disposition", b"Content-ID"]),
+        st.lists(
+            st.sampled_from(
+                [*NASTY, *(bytes([each]) for each in b"\0\x0b\x0c ;=*'\"\\()<>@[]:,/%\xff")]
+            ),
+            max_size=4,
+        ),
+    ),
+    max_size=3,
+)
+
+
+@given(headers, headers)
+def test_hostile_headers(
+    outer: list[tuple[bytes, list[bytes]]], inner: list[tuple[bytes, list[bytes]]]
+) -> None:
+    content = b"Content-Type: message/rfc822\r\n\r\n"
+    for part in (outer, inner):
+        lines = (name + b": " + b"".join(value) + b"\r\n" for name, value in part)
+        content = b"".join(lines) + content
+    for text in all_text_of(received(content + BODY)):
+        text.encode()
+
+
+def test_what_cannot_be_parsed_is_given_as_it_came() -> None:
+    message = received(
+        b"Subject: =?utf-7?Q?+2AA-?= \xc3\x9c\r\nContent-Type: text/x; charset*=\r\n"
+        b"Content-Disposition: attachment; filename*=utf-7''a+2AA-b\r\n\r\n"
+    )
+    assert message.subject == "=?utf-7?Q?+2AA-?= Ü"
+    (attachment,) = message.attachments
+    assert (attachment.content_type, attachment.filename) == ("text/x", "a\ufffdb")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"Content-Type: " + b"(a)" * 100_000,
+        b"Content-Disposition: attachment" + b";" * 3_000_000,
+        b"Subject: " + b"a " * 2_000_000,
+    ],
+    ids=["Content-Type", "Content-Disposition", "Subject"],
+)
+def test_a_long_header(header: bytes) -> None:
+    """The parser of the standard library takes hours for it."""
+    assert all_text_of(received(header + b"\r\n\r\n"))
+
+
+def test_a_character_by_a_number_of_thousands_of_digits() -> None:
+    link = f"http://a.example/&#{'9' * 5000};"
+    message = received(f"Content-Type: text/html\r\n\r\n<a href='{link}'>1</a>".encode())
+    assert message.links == [link]
+
+
+def test_a_message_in_the_message_stays_as_it_came() -> None:
+    inner = (
+        b"X-Long: " + b"long " * 50 + b"\r\nX-Control: a\x0cb\x1cc\r\nX-Eight: \xff\r\n"
+        b"Content-Type: multipart/mixed\r\n\r\nno boundary, but \xff\r\n"
+    )
+    message = received(b"Content-Type: message/rfc822\r\n\r\n" + inner)
+    assert [each.content for each in message.attachments] == [inner]
