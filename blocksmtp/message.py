@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
 import re
 from dataclasses import dataclass
@@ -247,7 +248,9 @@ def _text_of(part: EmailMessage) -> str:
     """The part's text, whatever its sender says of its charset, with "\\n" as line end."""
     octets = _octets_of(part)
     try:
-        text = octets.decode(str(part.get_content_charset("utf-8")), "replace")
+        codec = codecs.lookup(str(part.get_content_charset("utf-8"))).name
+        # Python's codecs for names of hosts: no charsets of messages, and of quadratic time.
+        text = octets.decode("utf-8" if codec in ("idna", "punycode") else codec, "replace")
     except (LookupError, UnicodeError, ValueError):
         text = octets.decode("utf-8", "replace")
     return _encodable(text.replace("\r\n", "\n"))

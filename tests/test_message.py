@@ -241,6 +241,12 @@ def test_a_long_header(header: bytes) -> None:
     assert all_text_of(received(header + b"\r\n\r\n"))
 
 
+def test_a_charset_that_is_none() -> None:
+    """Python takes hours to decode it."""
+    header = b"Content-Type: text/plain; charset=PunyCode\r\n\r\n"
+    assert received(header + b"bcd" * 3_000_000).text == "bcd" * 3_000_000
+
+
 def test_a_character_by_a_number_of_thousands_of_digits() -> None:
     link = f"http://a.example/&#{'9' * 5000};"
     message = received(f"Content-Type: text/html\r\n\r\n<a href='{link}'>1</a>".encode())
