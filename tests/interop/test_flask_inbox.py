@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import smtplib
 import urllib.error
@@ -266,6 +267,7 @@ def test_huge_parts(inbox: tuple[int, str], browser: webdriver.Chrome) -> None:
         ("clear", {}, b"", 403),
         ("messages/99", {}, None, 404),
         ("messages/99/html", {}, None, 404),
+        ("messages/99999999999999999999999", {}, None, 404),
         ("{newest}/attachments/7", {}, None, 404),
     ],
 )
@@ -278,3 +280,67 @@ def test_requests_that_are_refused(
         ask(url + path.replace("{newest}", newest(url).removeprefix(url)), data, headers)
     assert refused.value.code == status
     refused.value.close()
+
+
+def pages(url: str) -> dict[str, str]:
+    """All that is shown of the message that came last, and of its first attachment the header."""
+    page = newest(url)
+    shown = {}
+    for name in ("", "/html", "/source"):
+        with ask(page + name) as answer:
+            shown[name] = answer.read().decode("utf-8", "replace")
+    with contextlib.suppress(urllib.error.HTTPError), ask(f"{page}/attachments/0") as answer:
+        shown["/attachments/0"] = answer.headers["Content-Disposition"]
+    return shown
+
+
+def attached(disposition: bytes) -> bytes:
+    return (
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b\r\n"
+        b"Content-Type: application/x-data\r\nContent-Disposition: %b\r\n\r\nx\r\n--b--\r\n"
+    ) % disposition
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "expected"),
+    [
+        (b"Subject: caf\xe9\r\n\r\n", "", "<h2>caf\ufffd</h2>"),
+        (b"Subject: \xc3\x9cBER\r\n\r\n", "", "<h2>ÜBER</h2>"),
+        (b"X-Eight: \xc3\x9c \xff\r\n\r\n", "", "<td>Ü \ufffd</td>"),
+        (b"Subject: =?utf-7?Q?+2AA-?=\r\n\r\n", "", "<h2>=?utf-7?Q?+2AA-?=</h2>"),
+        (b"Content-Type: text/plain; charset=utf-7\r\n\r\n+2AA-", "", "<pre>\ufffd"),
+        (b"Content-Type: text/html; charset=utf-7\r\n\r\n+2AA-", "/html", "<body>\ufffd"),
+        (attached(b"attachment; filename*=utf-7''a+2AA-b"), "/attachments/0", "a%EF%BF%BDb"),
+        (attached(b"attachment; filename*"), "/attachments/0", "part-1"),
+        (attached(b"attachment; filename*=utf-8''a%0D%0Ab"), "/attachments/0", "a__b"),
+    ],
+)
+def test_what_cannot_be_encoded_is_shown(
+    inbox: tuple[int, str], content: bytes, name: str, expected: str
+) -> None:
+    port, url = inbox
+    send(port, content)
+    assert expected in pages(url)[name]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'Content-Type: text/html\r\n\r\n<a href="http://x/' + b"a" * 5_000_000 + b'">x</a>',
+        b"X-" + b"a" * 3_000_000 + b": x\r\n\r\n",
+        attached(b"attachment; filename=" + b"a" * 1000),
+        b"Content-Type: x/" + b"a" * 1000 + b"\r\n\r\n",
+        b"Content-Type: text/html\r\n\r\n" + b"<div>" * 300_000,
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n\r\n" * 1_000_000,
+    ],
+    ids=["link", "name", "filename", "type", "elements", "parts"],
+)
+def test_what_is_long_is_shortened(inbox: tuple[int, str], content: bytes) -> None:
+    """Without that it takes longer than the ten seconds of `ask`, or a browser to show it."""
+    port, url = inbox
+    send(port, content)
+    shown = pages(url)
+    assert "only its beginning is shown" in shown[""]
+    assert max(map(len, (shown[""], shown["/html"]))) < 1_000_000
+    # smtplib ends the last line.
+    assert len(shown["/source"].rstrip()) == len(content.rstrip())

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .reading import opened
+
 if TYPE_CHECKING:
     from blocksmtp.message import IncomingMessage
 
 # Of the text, for the search; what lies behind is found by nobody.
 _SEARCHED = 100_000
+_LONGEST_SUBJECT = 1000
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS messages (
@@ -68,21 +71,21 @@ class Storage:
     def add(self, message: IncomingMessage) -> int:
         """Keep a message; returns its number."""
         sender = message.envelope.mail_from
+        read = opened(message.content)
         row = (
             time.time(),
             sender.address if sender else "",
             ", ".join(address.address for address in message.envelope.rcpt_to),
-            message.subject,
-            (message.text or message.html or "")[:_SEARCHED],
+            read.subject[:_LONGEST_SUBJECT],
+            (read.text or read.html or "")[:_SEARCHED],
             message.content,
         )
         with self._database() as database:
             cursor = database.execute(
                 "INSERT INTO messages (received, sender, recipients, subject, text, content) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
-                [each.encode("utf-8", "replace").decode() if isinstance(each, str) else each
-                 for each in row],
-            )  # fmt: skip
+                row,
+            )
         self._tell()
         return cursor.lastrowid or 0
 
@@ -105,7 +108,10 @@ class Storage:
         """A message with its octets; None where there is none."""
         with self._database() as database:
             query = f"SELECT {_SUMMARY}, content FROM messages WHERE id = ?"  # noqa: S608
-            row = database.execute(query, [number]).fetchone()
+            try:
+                row = database.execute(query, [number]).fetchone()
+            except OverflowError:  # no number that SQLite gives
+                row = None
         return None if row is None else (Summary(*row[:-1]), row[-1])
 
     def clear(self) -> None:

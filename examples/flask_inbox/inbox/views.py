@@ -11,8 +11,9 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import nh3
 from flask import (
@@ -28,16 +29,21 @@ from flask import (
 )
 from werkzeug.wrappers import Response as AnyResponse
 
-from blocksmtp import SMTPEnvelope, SMTPSession
 from blocksmtp.message import Attachment, IncomingMessage
 
+from .reading import before, opened
 from .storage import Storage, Summary
 
 views = Blueprint("inbox", __name__)
 
 # In characters: what is longer makes a browser slow, and is there as a download.
 LONGEST_SHOWN = 200_000
+LONGEST_HEADER = 5000
+LONGEST_LINK = 2000
+LONGEST_NAME = 200
 MOST_PARTS = 200
+# Elements in elements take the cleaner quadratic time: half a second for these.
+MOST_TAGS = 20_000
 LARGEST_PICTURE = 2_000_000
 HEARTBEAT_SECONDS = 15.0
 
@@ -67,7 +73,11 @@ _LOOK = {
 _LOOK |= {"height", "id", "size", "style", "valign", "width"}
 _ATTRIBUTES = {**nh3.ALLOWED_ATTRIBUTES, "*": _LOOK}
 _CID = re.compile(r"cid:([^\s\"'<>)]+)", re.IGNORECASE)
+_TAG = re.compile("<")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+
+_Whole = TypeVar("_Whole", str, bytes, list[Any])
 
 
 class Shown(NamedTuple):
@@ -87,13 +97,13 @@ def _storage() -> Storage:
     return storage
 
 
+def _kept(number: int) -> tuple[Summary, bytes]:
+    return _storage().get(number) or abort(404)
+
+
 def _message(number: int) -> tuple[Summary, IncomingMessage]:
-    found = _storage().get(number)
-    if found is None:
-        abort(404)
-    summary, content = found
-    session = SMTPSession(id="", server_name="", lmtp=False)
-    return summary, IncomingMessage(content, SMTPEnvelope(), session)
+    summary, content = _kept(number)
+    return summary, opened(content)
 
 
 @views.before_request
@@ -129,7 +139,7 @@ def index() -> str:
 def show(number: int) -> str:
     """The list, and a message beside it."""
     summary, message = _message(number)
-    return render_template("inbox.html", chosen=summary, shown=_shown(message), **_list())
+    return render_template("inbox.html", chosen=summary, shown=_shown(summary, message), **_list())
 
 
 @views.get("/list")
@@ -142,7 +152,7 @@ def only_list() -> str:
 def html(number: int) -> Response:
     """The HTML of a message, for a frame without rights."""
     _, message = _message(number)
-    text = _with_pictures((message.html or "")[: 10 * LONGEST_SHOWN], message)
+    text = _with_pictures(_beginning(message.html or ""), message)
     harmless = nh3.clean(
         text,
         tags=_TAGS,
@@ -159,8 +169,8 @@ def html(number: int) -> Response:
 @views.get("/messages/<int:number>/source")
 def source(number: int) -> AnyResponse:
     """The message as it came, as a file."""
-    _, message = _message(number)
-    return _download(message.content, f"message-{number}.eml")
+    _, content = _kept(number)
+    return _download(content, f"message-{number}.eml")
 
 
 @views.get("/messages/<int:number>/attachments/<int:position>")
@@ -201,19 +211,50 @@ def _list() -> dict[str, object]:
     return {"messages": _storage().search(words), "words": words}
 
 
-def _shown(message: IncomingMessage) -> Shown:
-    source = message.content[: LONGEST_SHOWN + 1].decode("utf-8", "replace")
-    text = message.text
-    headers = [(name, str(value)[:5000]) for name, value in message.email.raw_items()]
-    return Shown(
-        text=None if text is None else text[:LONGEST_SHOWN],
-        has_html=message.html is not None,
-        headers=headers[:MOST_PARTS],
-        source=source[:LONGEST_SHOWN],
-        attachments=message.attachments[:MOST_PARTS],
-        links=message.links[:MOST_PARTS],
-        shortened=len(source) > LONGEST_SHOWN or len(text or "") > LONGEST_SHOWN,
+def _shown(summary: Summary, message: IncomingMessage) -> Shown:
+    html = message.html or ""
+    # A link that is cut would lead elsewhere.
+    links = [link for link in message.links if len(link) <= LONGEST_LINK]
+    shortened = (
+        len(message.content) < summary.size
+        or len(_beginning(html)) < len(html)
+        or len(links) < len(message.links)
     )
+
+    def cut(whole: _Whole, longest: int) -> _Whole:
+        nonlocal shortened
+        shortened = shortened or len(whole) > longest
+        return whole[:longest]
+
+    text = message.text
+    return Shown(
+        text=None if text is None else cut(text, LONGEST_SHOWN),
+        has_html=message.html is not None,
+        headers=[
+            (cut(name, LONGEST_NAME), cut(_raw(value), LONGEST_HEADER))
+            for name, value in cut(list(message.email.raw_items()), MOST_PARTS)
+        ],
+        source=cut(message.content, LONGEST_SHOWN).decode("utf-8", "replace"),
+        attachments=[
+            replace(
+                part,
+                filename=cut(part.filename or "", LONGEST_NAME),
+                content_type=cut(part.content_type, LONGEST_NAME),
+            )
+            for part in cut(message.attachments, MOST_PARTS)
+        ],
+        links=cut(links, MOST_PARTS),
+        shortened=shortened,  # the last, when everything has been cut
+    )
+
+
+def _beginning(html: str) -> str:
+    return before(_TAG, html[:LONGEST_SHOWN], MOST_TAGS)
+
+
+def _raw(header: str) -> str:
+    """Octets that are UTF-8 as the text that they are, others as U+FFFD."""
+    return header.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _with_pictures(text: str, message: IncomingMessage) -> str:
@@ -238,6 +279,7 @@ def _with_pictures(text: str, message: IncomingMessage) -> str:
 
 def _download(content: bytes, name: str) -> AnyResponse:
     """A file of no type that a browser would show."""
+    name = _CONTROLS.sub("_", name)[-LONGEST_NAME:]
     return send_file(
         BytesIO(content), "application/octet-stream", as_attachment=True, download_name=name
     )
