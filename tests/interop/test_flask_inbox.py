@@ -152,12 +152,15 @@ def test_search(inbox: tuple[int, str], browser: webdriver.Chrome) -> None:
     port, url = inbox
     send(port, a_message("Invoice 100%", "for apples"))
     send(port, a_message("Invoice", "for pears"), to="eve@example.com")
+    send(port, b"Subject: \xc3\x9cBER\r\n\r\na\x00behind\r\n")
     browser.get(url)
     for words, found in (
         ("invoice", ["Invoice", "Invoice 100%"]),
         ("pears", ["Invoice"]),
         ("eve@ invoice", ["Invoice"]),
         ("100%", ["Invoice 100%"]),
+        ("über", ["ÜBER"]),
+        ("BEHIND", ["ÜBER"]),
         ("nothing", []),
     ):
         field = browser.find_element(By.NAME, "q")

@@ -90,17 +90,20 @@ class Storage:
         return cursor.lastrowid or 0
 
     def search(self, words: str = "", most: int = 200) -> list[Summary]:
-        """The newest messages in which all of `words` are, in any column of text."""
-        where, values = "1", []
-        for word in words.split():
-            escaped = word.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
-            where += " AND sender || ' ' || recipients || ' ' || subject || ' ' || text LIKE ?"
-            where += r" ESCAPE '\'"
-            values.append(f"%{escaped}%")
+        """The newest messages in which all of `words` are, in any column, capitals or not."""
+        wanted = words.casefold().split()
+
+        # In place of LIKE, which knows the capitals of ASCII only, and ends at a NUL.
+        def matches(*columns: str) -> bool:
+            text = " ".join(columns).casefold()
+            return all(word in text for word in wanted)
+
+        where = "matches(sender, recipients, subject, text)" if wanted else "1"
         with self._database() as database:
+            database.create_function("matches", 4, matches)
             rows = database.execute(
                 f"SELECT {_SUMMARY} FROM messages WHERE {where} ORDER BY id DESC LIMIT ?",  # noqa: S608
-                [*values, most],
+                [most],
             )
             return [Summary(*row) for row in rows]
 
