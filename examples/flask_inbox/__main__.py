@@ -8,6 +8,7 @@ this machine do. Ctrl-C stops it.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 
@@ -35,6 +36,8 @@ def main() -> None:
             server.on("listening", say_where)
             try:
                 server.serve_forever(chosen.smtp_port, "127.0.0.1")
+            except OSError as error:
+                sys.exit(f"flask_inbox: port {chosen.smtp_port}: {error.strerror}")
             finally:
                 # Pages that wait for news have theirs.
                 storage.close()

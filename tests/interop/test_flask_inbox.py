@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import re
 import smtplib
+import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -17,7 +20,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import staleness_of
 
-from .browser import chromium, example, trap, waiting
+from .browser import EXAMPLES, chromium, example, trap, waiting
 
 PICTURE = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c489"
@@ -347,3 +350,18 @@ def test_what_is_long_is_shortened(inbox: tuple[int, str], content: bytes) -> No
     assert max(map(len, (shown[""], shown["/html"]))) < 1_000_000
     # smtplib ends the last line.
     assert len(shown["/source"].rstrip()) == len(content.rstrip())
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, EXAMPLES / "flask_inbox", f"--smtp-port={port}", "--web-port=0"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == f"flask_inbox: port {port}: Address already in use\n"
