@@ -62,8 +62,8 @@ def _serve(chosen: argparse.Namespace) -> int:
             at_end.callback(page.close)
         service = Service(chosen, secrets, output)
         sockets = _bound(chosen, identity, at_end)
+        metrics = None if page is None else page.prepare(identity)
         identity.become()
-        metrics = None if page is None else page.prepare()
         lock = at_end.enter_context(ProcessLock()) if chosen.workers > 1 else None
         service.prepare(metrics, lock)
 

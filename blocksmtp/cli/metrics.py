@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from .errors import CannotStart, reason_of
+from .privileges import Identity
 from .workers import hear_signals
 
 if TYPE_CHECKING:
@@ -53,11 +54,17 @@ class MetricsPage:
         self.port = self._server.server_port
         self._processes = processes
 
-    def prepare(self) -> Callable[[], Metrics]:
-        """What makes the figures, in each process that keeps some. Raises CannotStart without the
-        extra."""
+    def prepare(self, identity: Identity) -> Callable[[], Metrics]:
+        """What makes the figures, in each process that keeps some, all of which are `identity`'s.
+
+        Imports the library, while that is still allowed. Raises CannotStart without it.
+        """
         if self._processes:
-            self._folder = tempfile.TemporaryDirectory(prefix="blocksmtp-metrics-")
+            # Its own folder may be closed to a server that has given up its privileges.
+            self._folder = tempfile.TemporaryDirectory(
+                prefix="blocksmtp-metrics-", ignore_cleanup_errors=True
+            )
+            identity.own(self._folder.name)
             # It is looked up once, when the library is imported.
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = self._folder.name
         try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import importlib
 import logging
 import signal
 import socket
@@ -107,7 +109,7 @@ class Service:
             raise CannotStart(str(error)) from error
         self._metrics: Callable[[], Metrics] | None = None
         self._output = output
-        _load_delivery(chosen)
+        _load(chosen)
         output.on_failure = self.server.close
 
     def prepare(
@@ -209,10 +211,28 @@ DELIVERIES = {
 }
 
 
-def _load_delivery(chosen: argparse.Namespace) -> None:
-    """Import it, since later the files may be closed to us."""
+# Else they are imported when a client first has a use for them.
+_MODULES = (
+    *("blocksmtp.wire.tls", "blocksmtp.wire.tls_security"),
+    *("email.utils", "hashlib", "hmac", "stringprep", "tokenize", "unicodedata"),
+    *("encodings.idna", "encodings.punycode", "encodings.unicode_escape"),
+)
+
+
+def _load(chosen: argparse.Namespace) -> None:
+    """Import all that will be needed, since later the files may be closed to us."""
+    import idna
+
     from .. import delivery
 
+    for module in _MODULES:
+        importlib.import_module(module)
+    # It has tables that it loads when they are needed.
+    idna.encode("\u00fc", uts46=True)
+    if chosen.auth_file is not None:
+        # Hashes may come later, or never; without the library there are none now.
+        with contextlib.suppress(ImportError):
+            importlib.import_module("argon2")
     names = [name for option, name in DELIVERIES.items() if getattr(chosen, option) is not None]
     getattr(delivery, names[0] if names else "PrintDelivery")
 
