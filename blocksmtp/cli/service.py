@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import importlib
 import logging
 import signal
@@ -60,15 +59,6 @@ class Secrets:
             _login(chosen.forward_login),
         )
 
-    def read_again(self, chosen: argparse.Namespace) -> Secrets:
-        """The same files as they are now. Raises CannotStart, and changes nothing then."""
-        fresh = Secrets.read(chosen)
-        if self.passwords is None:
-            return fresh
-        # The one that the server's callbacks belong to.
-        self.passwords.reload()
-        return dataclasses.replace(fresh, passwords=self.passwords)
-
 
 def _read(option: str, path: Path | None) -> bytes | None:
     try:
@@ -107,6 +97,9 @@ class Service:
             self.server._prepare_tls(chosen.implicit_tls)
         except ValueError as error:
             raise CannotStart(str(error)) from error
+        if secrets.passwords is not None:
+            self.server.on_auth = self._of_passwords("on_auth")
+            self.server.scram_verifier = self._of_passwords("scram_verifier")
         self._metrics: Callable[[], Metrics] | None = None
         self._output = output
         _load(chosen)
@@ -166,14 +159,26 @@ class Service:
 
     def reload(self) -> None:
         """Read certificates and passwords again; what cannot be read leaves all as it is."""
+        now = self._secrets
         try:
-            self._secrets = self._secrets.read_again(self._chosen)
-            if self._secrets.cert is not None:
-                self.server.update_secure_context(cert=self._secrets.cert, key=self._secrets.key)
-        except (CannotStart, OSError, ValueError) as error:
+            fresh = Secrets.read(self._chosen)
+            # Clients cannot resume their TLS sessions under a new context, even if it is like the
+            # old one.
+            if (fresh.cert, fresh.key) != (now.cert, now.key):
+                self.server.update_secure_context(cert=fresh.cert, key=fresh.key)
+        except (CannotStart, ValueError) as error:
             _logger.error("not reloaded: %s", error)
         else:
+            self._secrets = fresh
             _logger.info("certificates and passwords reloaded")
+
+    def _of_passwords(self, name: str) -> Callable[..., Any]:
+        """The callback of this name, of the passwords as they were read last."""
+
+        def callback(*arguments: Any) -> Any:
+            return getattr(self._secrets.passwords, name)(*arguments)
+
+        return callback
 
 
 def _options(chosen: argparse.Namespace, secrets: Secrets) -> dict[str, Any]:
@@ -196,8 +201,6 @@ def _options(chosen: argparse.Namespace, secrets: Secrets) -> dict[str, Any]:
         options["disabled_commands"] = ["AUTH"]
     else:
         options["auth_methods"] = secrets.passwords.auth_methods
-        options["on_auth"] = secrets.passwords.on_auth
-        options["scram_verifier"] = secrets.passwords.scram_verifier
         options["allow_insecure_auth"] = chosen.allow_insecure_auth
     return options
 

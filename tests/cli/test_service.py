@@ -21,7 +21,7 @@ from blocksmtp.password_file import StoredUser, shown_users
 from blocksmtp.testing import MailCatcher
 
 from ..certificates import Authority
-from ..client import Client
+from ..client import Client, trusting
 from ..running import Running
 from .processes import (
     COMMAND,
@@ -247,10 +247,32 @@ def test_sighup_reads_certificates_and_passwords_again(
             assert client.command("AUTH PLAIN AGFsaWNlAHdvbmRlcmxhbmQ=").code == 235
         # What cannot be read changes nothing.
         cert.write_text("nonsense")
+        file.write_text(shown_users({"bob": StoredUser.from_password("builder")}))
         server.process.send_signal(signal.SIGHUP)
-        logs_of(server, "not reloaded: cert")
+        for _ in range(1 if workers == 1 else workers + 1):
+            logs_of(server, "not reloaded: cert")
         with said_hello(server) as client:
             client.upgrade(context, "second.example")
+            client.expect(250, "EHLO client.example")
+            assert client.command("AUTH PLAIN AGFsaWNlAHdvbmRlcmxhbmQ=").code == 235
+
+
+def test_sighup_keeps_tls_sessions_where_the_certificate_is_the_same(tmp_path: Path) -> None:
+    cert = tmp_path / "cert.pem"
+    cert.write_bytes(Authority().issue("mail.example").combined)
+    context = trusting()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with running("--cert", str(cert), "--verbose", "--workers", "2") as server:
+        with said_hello(server) as client:
+            session = client.upgrade(context).session
+        server.process.send_signal(signal.SIGHUP)
+        for _ in range(3):
+            logs_of(server, "certificates and passwords reloaded")
+        for _ in range(5):
+            with said_hello(server) as client:
+                client.expect(220, "STARTTLS")
+                client.sock = context.wrap_socket(client.sock, session=session)
+                assert client.sock.session_reused
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
