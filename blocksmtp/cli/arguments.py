@@ -78,13 +78,18 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     _check_alternatives(said, "--")
     written: dict[str, Any] = {}
     if "config" in said:
-        written = read_configuration(said["config"], parser)
+        table = read_configuration(said["config"], parser)
+        # A switch that is off there is as good as not there.
+        written = {name: value for name, value in table.items() if value is not False}
         _check_alternatives(written, f"{said['config']}: ")
     for group in _ALTERNATIVES:
         first = {name for names in group if said.keys() & set(names) for name in names}
         if first:
             for name in {name for names in group for name in names} - first:
                 written.pop(name, None)
+    if "cert" in said and "cert" in written:
+        # The key belongs to the certificate that it stands beside.
+        written.pop("key", None)
     chosen = argparse.Namespace(**{**DEFAULTS, **written, **said})
     if chosen.key is not None and chosen.cert is None:
         raise CannotStart("--key without --cert")
@@ -132,6 +137,7 @@ def _add_places(parser: Parser) -> None:
     group.add_argument(
         "--host",
         metavar="ADDRESS",
+        type=_text,
         help="address or name of this machine; 0.0.0.0 lets other machines in, too, over IPv4, and "
         ":: over IPv6 (default: 127.0.0.1, this machine alone)",
     )
@@ -142,7 +148,10 @@ def _add_places(parser: Parser) -> None:
         help="TCP port; 0 takes one that is free (default: 2525)",
     )
     group.add_argument(
-        "--unix", metavar="PATH", help="a Unix socket in place of a TCP port; mail servers like it"
+        "--unix",
+        metavar="PATH",
+        type=_text,
+        help="a Unix socket in place of a TCP port; mail servers like it",
     )
     group.add_argument(
         "--unix-mode",
@@ -168,7 +177,10 @@ def _add_protocol(parser: Parser) -> None:
         help="speak LMTP, as mail servers do when they deliver to a mailbox, instead of SMTP",
     )
     group.add_argument(
-        "--name", metavar="HOST", help="the server's own name (default: that of this machine)"
+        "--name",
+        metavar="HOST",
+        type=_text,
+        help="the server's own name (default: that of this machine)",
     )
     group.add_argument(
         "--size",
@@ -191,21 +203,21 @@ def _add_protocol(parser: Parser) -> None:
     tls.add_argument(
         "--cert",
         metavar="FILE",
-        type=Path,
+        type=_path,
         help="certificate and those that lead to its root, in PEM form (default: a self-signed "
         "one, made at start)",
     )
     tls.add_argument(
         "--key",
         metavar="FILE",
-        type=Path,
+        type=_path,
         help="private key of the certificate, in PEM form (default: it is in the --cert file)",
     )
     users = parser.add_argument_group("who may send")
     users.add_argument(
         "--auth-file",
         metavar="FILE",
-        type=Path,
+        type=_path,
         help='only users with a password in this file, which "blocksmtp passwd" keeps (default: '
         "everybody who can connect)",
     )
@@ -222,10 +234,11 @@ def _add_deliveries(parser: Parser) -> None:
     group.add_argument(
         "--maildir",
         metavar="DIR",
+        type=_text,
         help="store each in a file of its own. With {user}, {domain} or {recipient} in DIR each "
         "recipient has a Maildir, which must be there",
     )
-    group.add_argument("--mbox", metavar="FILE", help="append them to a file")
+    group.add_argument("--mbox", metavar="FILE", type=_text, help="append them to a file")
     group.add_argument(
         "--forward",
         metavar="HOST:PORT",
@@ -235,6 +248,7 @@ def _add_deliveries(parser: Parser) -> None:
     group.add_argument(
         "--exec",
         metavar="COMMAND",
+        type=_text,
         help="run a program for each, with the message on standard input; its exit status, as in "
         "sysexits.h, is the answer",
     )
@@ -248,7 +262,7 @@ def _add_deliveries(parser: Parser) -> None:
     details.add_argument(
         "--forward-login",
         metavar="FILE",
-        type=Path,
+        type=_path,
         help="file with one line NAME:PASSWORD, to log in with at the other server",
     )
     details.add_argument(
@@ -264,7 +278,7 @@ def _add_operation(parser: Parser) -> None:
     group.add_argument(
         "--config",
         metavar="FILE",
-        type=Path,
+        type=_path,
         help='a file in TOML with options, under the names of these flags: "port = 25", "lmtp = '
         'true"; what is said here comes first',
     )
@@ -277,10 +291,14 @@ def _add_operation(parser: Parser) -> None:
     group.add_argument(
         "--user",
         metavar="NAME",
+        type=_text,
         help="become this user when the port is bound and keys are read (to be started as root)",
     )
     group.add_argument(
-        "--group", metavar="NAME", help="become this group (default: that of the --user)"
+        "--group",
+        metavar="NAME",
+        type=_text,
+        help="become this group (default: that of the --user)",
     )
     group.add_argument(
         "--verbose",
@@ -302,6 +320,17 @@ def _add_operation(parser: Parser) -> None:
 
 
 # --- the kinds of values -------------------------------------------------------------------------
+
+
+def _text(text: str) -> str:
+    if not text:
+        # As a variable of a shell is that was never set.
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
+
+
+def _path(text: str) -> Path:
+    return Path(_text(text))
 
 
 def _port(text: str) -> int:

@@ -73,5 +73,8 @@ def _one(action: argparse.Action, value: Any) -> Any:
         raise argparse.ArgumentTypeError(
             f"must be one of {', '.join(action.choices)}, not {value!r}"
         )
+    if action.dest == "unix_mode" and not isinstance(value, str):
+        # What TOML calls 0o660 arrives here as 432.
+        raise argparse.ArgumentTypeError('must be octal digits in quotes, such as "660"')
     text = str(value)
     return action.type(text) if callable(action.type) else text

@@ -69,6 +69,16 @@ def test_each_flag(flag: str) -> None:
 
 
 @pytest.mark.parametrize("flag", FLAGS)
+def test_none_may_be_empty(tmp_path: Path, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    file = written(tmp_path, f"{flag.removeprefix('--')} = ''")
+    with pytest.raises(SystemExit):
+        parse([flag, ""])
+    assert flag in capsys.readouterr().err
+    with pytest.raises(CannotStart, match=f": {flag.removeprefix('--')} must "):
+        parse(["--config", file])
+
+
+@pytest.mark.parametrize("flag", FLAGS)
 def test_each_flag_in_the_file(tmp_path: Path, flag: str) -> None:
     text, name, value = FLAGS[flag]
     shown = text if text.isdigit() else repr(text)
@@ -144,6 +154,7 @@ def test_bad_values(
         ("config = 'x'", "there is no 'config'"),
         ("maildir = 'a'\nmbox = 'b'", "maildir and mail.toml: mbox do not go together"),
         ("port = 1\nunix = 'x'", "do not go together"),
+        ("unix = 'x'\nunix-mode = 0o660", "unix-mode must be octal digits in quotes"),
         ("port", "is no TOML"),
         ("\xff", "is no TOML"),
     ],
@@ -174,6 +185,10 @@ def test_without_a_reader_of_toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("port = 25\nsize = '1M'", ["--port", "26"], {"port": 26, "size": 1_048_576}),
         ("maildir = 'a'", ["--mbox", "b"], {"mbox": "b"}),
         ("maildir = 'a'", ["--print"], {"print": True}),
+        ("maildir = 'a'\nprint = false", [], {"maildir": "a"}),
+        ("cert = 'a'\nkey = 'b'", ["--cert", "c"], {"cert": Path("c")}),
+        ("cert = 'a'", ["--key", "b"], {"cert": Path("a"), "key": Path("b")}),
+        ("key = 'b'", ["--cert", "a"], {"cert": Path("a"), "key": Path("b")}),
         ("host = '::'\nport = 25", ["--unix", "x"], {"unix": "x"}),
         ("unix = 'x'\nunix-mode = '660'", ["--port", "26"], {"port": 26}),
         ("proxy-from = ['::1', '10.0.0.0/8']", [], {"proxy_from": ["::1/128", "10.0.0.0/8"]}),
