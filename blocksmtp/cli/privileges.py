@@ -25,14 +25,14 @@ class Identity:
         name = user_id = group_id = None
         if user is not None:
             try:
-                entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
-            except (KeyError, OverflowError):
+                entry = pwd.getpwuid(int(user)) if _is_number(user) else pwd.getpwnam(user)
+            except (KeyError, ValueError, OverflowError):
                 raise CannotStart(f"--user: there is no {user!r}") from None
             name, user_id, group_id = entry.pw_name, entry.pw_uid, entry.pw_gid
         if group is not None:
             try:
-                found = grp.getgrgid(int(group)) if group.isdigit() else grp.getgrnam(group)
-            except (KeyError, OverflowError):
+                found = grp.getgrgid(int(group)) if _is_number(group) else grp.getgrnam(group)
+            except (KeyError, ValueError, OverflowError):
                 raise CannotStart(f"--group: there is no {group!r}") from None
             group_id = found.gr_gid
         return cls(user_id, group_id, name)
@@ -58,3 +58,7 @@ class Identity:
         except OSError as error:
             option = "--group" if self.user is None else "--user"
             raise CannotStart(f"{option}: {reason_of(error)}; only root may change it") from error
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()

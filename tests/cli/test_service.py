@@ -136,6 +136,8 @@ def test_exec_timeout() -> None:
         (["--auth-file", "/proc/version"], ["--auth-file", "line 1"]),
         (["--user", "nobody-of-this-name"], ["--user", "nobody-of-this-name"]),
         (["--group", "nobody-of-this-name"], ["--group", "nobody-of-this-name"]),
+        (["--user", "\u00b2"], ["--user", "there is no"]),
+        (["--group", "9" * 5000], ["--group", "there is no"]),
         (["--metrics", "192.0.2.1:9090"], ["--metrics", "192.0.2.1:9090", "assign"]),
         (["--unix", "/nowhere/socket"], ["/nowhere/socket", "No such file"]),
         (["--name", "a b"], ["name", "host name"]),
