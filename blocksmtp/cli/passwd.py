@@ -57,6 +57,9 @@ def run(arguments: Sequence[str]) -> int:
         raise CannotStart(f"{chosen.file}: {reason_of(error)}") from error
     except ValueError as error:
         raise CannotStart(str(error)) from error
+    except (EOFError, KeyboardInterrupt):
+        print(file=sys.stderr)  # The prompt has no end of line.
+        raise CannotStart("broken off") from None
     return 0
 
 
@@ -69,6 +72,8 @@ def _made(*, scram: bool) -> StoredUser:
 
 
 def _password() -> str:
+    if sys.stdin is None:
+        raise ValueError("standard input, which the password is read from, is closed")
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n")
     password = getpass.getpass("New password: ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pty
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from blocksmtp.cli import main
+from blocksmtp.cli import passwd as passwd_module
 from blocksmtp.password_file import PasswordFile
 
 from .processes import COMMAND
@@ -112,6 +114,31 @@ def test_without_argon2(
     assert "pip install 'blocksmtp[passwords]'" in capsys.readouterr().err
 
 
+def test_a_closed_standard_input(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(SystemExit):
+        main(["passwd", str(file), "alice"])
+    assert re.fullmatch(
+        r"blocksmtp: error: standard input.* is closed .*\n", capsys.readouterr().err
+    )
+    assert not file.exists()
+
+
+def test_ctrl_c(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(passwd_module, "_password", interrupted)
+    with pytest.raises(SystemExit):
+        main(["passwd", str(file), "alice"])
+    assert re.fullmatch(r"\nblocksmtp: error: broken off .*\n", capsys.readouterr().err)
+    assert not file.exists()
+
+
 def test_many_at_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"user{number}" for number in range(4)]
     processes = [
@@ -125,7 +152,12 @@ def test_many_at_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "status"), [([b"s3cret\n", b"s3cret\n"], 0), ([b"s3cret\n", b"other\n"], 2)]
+    ("typed", "status"),
+    [
+        ([b"s3cret\n", b"s3cret\n"], 0),
+        ([b"s3cret\n", b"other\n"], 2),
+        ([b"s3cret\n", b"\x04"], 2),  # Ctrl-D
+    ],
 )
 def test_on_a_terminal_it_asks_twice(file: Path, typed: list[bytes], status: int) -> None:
     ours, theirs = pty.openpty()
@@ -138,7 +170,7 @@ def test_on_a_terminal_it_asks_twice(file: Path, typed: list[bytes], status: int
     ) as process:
         os.close(theirs)
         seen = b""
-        for prompt, line in zip((b"New password: ", b"Once more: "), typed, strict=True):
+        for prompt, line in zip((b"New password: ", b"Once more: "), typed, strict=False):
             while prompt not in seen:
                 seen += os.read(ours, 1000)
             os.write(ours, line)
@@ -146,7 +178,12 @@ def test_on_a_terminal_it_asks_twice(file: Path, typed: list[bytes], status: int
         reader.start()
         reader.join(30)
         assert process.returncode == status
+    with contextlib.suppress(OSError):  # the end, as Linux tells it
+        while octets := os.read(ours, 1000):
+            seen += octets
     os.close(ours)
     # What is typed is not shown.
     assert b"s3cret" not in seen
+    assert b"Traceback" not in seen
+    assert (b"error: " in seen) == bool(status)
     assert file.exists() == (status == 0)
