@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import re
 import secrets
 import threading
 from dataclasses import dataclass
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
     from .session import SMTPSession
 
 _SCHEME = "SCRAM-SHA-256"
+
+_BASE64 = "(?:[A-Za-z0-9+/]{4})+(?:[A-Za-z0-9+/]{2,3})?"
+_HASH = re.compile(
+    rf"\$argon2(?:id|i|d)\$(?:v=[0-9]+\$)?m=[0-9]+,t=[0-9]+,p=[0-9]+\${_BASE64}\${_BASE64}"
+)
 
 # Each check of a hash takes 64 MB and a core for a moment; clients must not take all there is.
 _CHECKS_AT_ONCE = 4
@@ -176,7 +182,7 @@ def _parsed(entry: str) -> tuple[str, StoredUser]:
     check_name(name)
     if len(rest) != 2 or not any(rest):
         raise ValueError("must be a name, a hash and a verifier, with ':' between them")
-    if rest[0] and not rest[0].startswith("$argon2"):
+    if rest[0] and not _HASH.fullmatch(rest[0]):
         raise ValueError("the hash is none of Argon2")
     return name, StoredUser(rest[0] or None, _parsed_verifier(rest[1]) if rest[1] else None)
 

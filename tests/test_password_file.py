@@ -159,6 +159,9 @@ def test_reload(file: Path) -> None:
         "alice::SCRAM-SHA-256$1:YQ==$YQ==:YQ==",
         "alice::SCRAM-SHA-256$1:*$*:*",
         "al\x1bice:$argon2id$:",
+        "alice:$argon2id$garbage:",
+        "alice:$argon2id$v=19$m=65536,t=3,p=4$c2VjcmV0c2VjcmV0$:",
+        "alice:$argon2id$v=19$m=65536,t=3,p=4$c2VjcmV0c2VjcmV0$c2VjcmV0c2Vjc:",
     ],
 )
 def test_lines_that_are_none(tmp_path: Path, line: str) -> None:
