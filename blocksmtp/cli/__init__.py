@@ -21,7 +21,7 @@ from . import workers
 from .arguments import command_line, parse
 from .errors import CannotStart, reason_of
 from .logs import set_up
-from .output import Output, ProcessLock
+from .output import Output, ProcessLock, shown_address
 from .privileges import Identity
 from .service import DELIVERIES, Secrets, Service
 from .systemd import Notifier, take_sockets
@@ -151,7 +151,7 @@ def _bound(
     except OSError as error:
         raise CannotStart(reason_of(error)) from error
     if not sockets:
-        where = chosen.unix or _shown_address(chosen.host, chosen.port)
+        where = chosen.unix or shown_address(chosen.host, chosen.port)
         try:
             if chosen.unix is not None:
                 sock, file = unix_socket(chosen.unix, chosen.unix_mode, BACKLOG)
@@ -180,14 +180,10 @@ def _say_where(
 ) -> None:
     """Say where the server listens: to people, or, where nobody reads along, in the log."""
     names = [sock.getsockname() for sock in sockets]
-    places = [_shown_address(*name[:2]) if isinstance(name, tuple) else str(name) for name in names]
+    places = [shown_address(*name[:2]) if isinstance(name, tuple) else str(name) for name in names]
     protocol = "LMTP" if chosen.lmtp else "SMTP"
     line = f"Listening on {' and '.join(places)} ({protocol})"
     if chosen.log_format == "json":
         logging.getLogger("blocksmtp").info("%s", line)
     else:
         output.say(f"{line}; Ctrl-C stops it")
-
-
-def _shown_address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
+import socket
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from socketserver import ThreadingMixIn
+from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from .errors import CannotStart, reason_of
+from .output import shown_address
 from .privileges import Identity
 from .workers import hear_signals
 
 if TYPE_CHECKING:
     from ..contrib.prometheus import Metrics
+
+_logger = logging.getLogger("blocksmtp")
 
 
 class _Handler(WSGIRequestHandler):
@@ -30,11 +36,20 @@ class _Handler(WSGIRequestHandler):
 class _HTTPServer(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
+    def __init__(self, place: tuple[str, int], handler: type[_Handler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
+        super().__init__(place, handler)
+
     def server_bind(self) -> None:
         """Without the lookup of its own name that the base class makes."""
-        self.address_family = self.socket.family
-        super(WSGIServer, self).server_bind()
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.socket.getsockname()[:2]
         self.setup_environ()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Nothing of a client that has gone, or says nothing; the rest as all that we tell."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            _logger.exception("--metrics failed")
 
 
 class MetricsPage:
@@ -49,7 +64,7 @@ class MetricsPage:
         try:
             self._server = make_server(*place, _not_yet, _HTTPServer, _Handler)
         except OSError as error:
-            where = f"{place[0]}:{place[1]}"
+            where = shown_address(*place)
             raise CannotStart(f"--metrics {where}: {reason_of(error)}") from error
         self.port = self._server.server_port
         self._processes = processes

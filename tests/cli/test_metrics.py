@@ -7,17 +7,22 @@ import re
 import signal
 import socket
 import sys
+import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from blocksmtp import SMTPError, SMTPServer
 from blocksmtp.cli import main
+from blocksmtp.cli.metrics import MetricsPage, _HTTPServer
+from blocksmtp.cli.privileges import Identity
 from blocksmtp.contrib.prometheus import Metrics
 
+from ..client import Client
 from .processes import assert_refused, children_of, done, logs_of, running, said_hello
 
 pytestmark = pytest.mark.processes
@@ -79,6 +84,44 @@ def test_a_worker_that_was_killed_leaves_no_open_connections(tmp_path: Path) -> 
             pages = figures(ask(port))
     assert pages["blocksmtp_connections_open"] == 1
     assert pages["blocksmtp_connections_total"] == 3
+
+
+def test_over_ipv6() -> None:
+    page = MetricsPage(("::1", 0), processes=False)
+    try:
+        page.prepare(Identity(None, None, None))
+        with (
+            page.shown(),
+            urllib.request.urlopen(f"http://[::1]:{page.port}/metrics", timeout=20) as answer,
+        ):
+            assert answer.status == 200
+    finally:
+        page.close()
+
+
+@pytest.mark.parametrize("ending", ["reset", "idle"])
+def test_clients_that_do_not_ask(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], ending: str
+) -> None:
+    monkeypatch.setattr("blocksmtp.cli.metrics._Handler.timeout", 0.1 if ending == "idle" else 10)
+    seen = threading.Event()
+    handle_error = _HTTPServer.handle_error
+
+    def seeing(*arguments: Any) -> None:
+        handle_error(*arguments)
+        seen.set()
+
+    monkeypatch.setattr(_HTTPServer, "handle_error", seeing)
+    page = MetricsPage(("127.0.0.1", 0), processes=False)
+    try:
+        with page.shown(), Client(socket.create_connection(("127.0.0.1", page.port))) as client:
+            if ending == "reset":
+                client.send("GET /metrics")
+                client.reset()
+            assert seen.wait(20)
+    finally:
+        page.close()
+    assert capfd.readouterr().err == ""
 
 
 def test_the_port_in_use() -> None:
