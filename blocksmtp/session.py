@@ -196,6 +196,8 @@ class SMTPSession:
 
     user: Any = field(default=None, repr=False)
     """What `on_auth` returned for the user; None before AUTH, and again after STARTTLS."""
+    auth_failures: int = 0
+    """How many times credentials were refused on this connection."""
     transaction: int = 0
     """How many messages were accepted on this connection."""
     envelope: SMTPEnvelope = field(default_factory=SMTPEnvelope)

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import prometheus_client
 
+from ..auth import AuthResponse
+from ..errors import SMTPError
+
 if TYPE_CHECKING:
     from ..server import SMTPServer
     from ..session import MessageInfo, SMTPSession
@@ -30,7 +33,8 @@ class Metrics:
     The figures, all with "blocksmtp_" in front: connections_open, connections_total,
     messages_total by reply code ("none" where the client broke off), message_bytes_total,
     on_data_seconds (a histogram: from the beginning of a message to the end of `on_data`),
-    authentications_total by outcome, and errors_total: defects of the application or of the server.
+    authentications_total by outcome ("accepted" and "failed" at once, "refused" when the client has
+    gone), and errors_total: defects of the application or of the server.
     """
 
     def __init__(
@@ -87,6 +91,8 @@ class Metrics:
     def _on_close(self, callback: Callable[..., Any] | None) -> Callable[..., Any]:
         def on_close(session: SMTPSession) -> Any:
             self._connections.dec()
+            # Not all are refused by `on_auth`: wrong proofs of SCRAM do not get there.
+            self._logins.labels("refused").inc(session.auth_failures)
             return None if callback is None else callback(session)
 
         return on_close
@@ -106,14 +112,31 @@ class Metrics:
         def on_auth(auth: Any, session: SMTPSession) -> Any:
             outcome = "failed"
             try:
-                user = callback(auth, session)
-                outcome = "accepted" if user else "refused"
-                return user
+                answer = callback(auth, session)
+                outcome = _outcome(answer)
+                return answer
+            except SMTPError as error:
+                outcome = _refusal(error.response_code)
+                raise
             finally:
-                self._logins.labels(outcome).inc()
+                # What is refused the session counts.
+                if outcome != "refused":
+                    self._logins.labels(outcome).inc()
 
         return on_auth
 
     def _on_message(self, info: MessageInfo) -> None:
         for code in info.reply_codes or ("none",):
             self._messages.labels(str(code)).inc()
+
+
+def _outcome(answer: Any) -> str:
+    """What an answer of `on_auth` makes of a login."""
+    if isinstance(answer, AuthResponse):
+        return _refusal(answer.response_code) if answer.user is None else "accepted"
+    return "accepted" if answer else "refused"
+
+
+def _refusal(code: int | None) -> str:
+    # A temporary one says nothing of the credentials.
+    return "refused" if code is None or code >= 500 else "failed"

@@ -222,9 +222,9 @@ def _refuse(machine: Machine, refusal: Reply) -> Reply:
     """
     if refusal.code < 500:
         return refusal
-    machine.auth_failures += 1
+    machine.session.auth_failures += 1
     limit = machine.options.max_auth_failures
-    if limit is not None and machine.auth_failures >= limit:
+    if limit is not None and machine.session.auth_failures >= limit:
         return closing("Error: too many authentication failures", "4.7.0")
     return refusal
 

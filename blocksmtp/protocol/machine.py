@@ -78,7 +78,6 @@ class Machine:
         self.options = options
         self.application = application
         self.authentication: Authentication | None = None
-        self.auth_failures = 0
         self.security: Security = NoSecurity()
         """Set by the owner of the wire where a connection begins with TLS."""
         self.decoys = decoys or ScramDecoys()

@@ -55,7 +55,7 @@ def xclient(machine: Machine, argument: str) -> Reply:
     if login is not None:
         outcome, answer = judge(machine, XClientAuth(method="XCLIENT", username=login))
         if answer.user is None:
-            vars(session).update(before)
+            vars(session).update(before, auth_failures=session.auth_failures)
             return outcome
         session.user = answer.user
     if not machine.before_xclient:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import signal
@@ -16,13 +17,15 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from blocksmtp import SMTPError, SMTPServer
+from blocksmtp import AuthResponse, SMTPError, SMTPServer
 from blocksmtp.cli import main
 from blocksmtp.cli.metrics import MetricsPage, _HTTPServer
 from blocksmtp.cli.privileges import Identity
 from blocksmtp.contrib.prometheus import Metrics
+from blocksmtp.password_file import PasswordFile, StoredUser, shown_users
 
 from ..client import Client
+from ..scram_client import ScramClient
 from .processes import assert_refused, children_of, done, logs_of, running, said_hello
 
 pytestmark = pytest.mark.processes
@@ -147,10 +150,16 @@ def test_all_that_is_counted() -> None:
         assert session is not None
         raise SMTPError("no", 452)
 
-    def on_auth(auth: object, session: object) -> str | None:
+    def on_auth(auth: object, session: object) -> str | AuthResponse | None:
         name = getattr(auth, "username", "")
         if name == "broken":
             raise RuntimeError
+        if name == "busy":
+            raise SMTPError("later", 454)
+        if name == "expired":
+            return AuthResponse(message="expired")
+        if name == "locked":
+            raise SMTPError("locked")
         return name if name == "alice" else None
 
     calls: list[str] = []
@@ -163,7 +172,10 @@ def test_all_that_is_counted() -> None:
         allow_insecure_auth=True,
     )
     Metrics(registry).observe(server)
-    for name, code in (("bob", 535), ("broken", 451), ("alice", 235)):
+    for name, code in (
+        *(("bob", 535), ("expired", 535), ("locked", 535)),
+        *(("broken", 451), ("busy", 454), ("alice", 235)),
+    ):
         with server.test_client() as client:
             assert client.login(name, "x").code == code
     with server.test_client() as client:
@@ -175,12 +187,44 @@ def test_all_that_is_counted() -> None:
     def value(name: str, **labels: str) -> float | None:
         return registry.get_sample_value(f"blocksmtp_{name}", labels)
 
-    assert calls == ["connect", "close"] * 4
-    assert value("connections_total") == 4
+    assert calls == ["connect", "close"] * 7
+    assert value("connections_total") == 7
     assert value("connections_open") == 0
     assert value("messages_total", code="452") == 2
     assert value("on_data_seconds_count") == 2
     assert value("authentications_total", outcome="accepted") == 1
-    assert value("authentications_total", outcome="refused") == 1
-    assert value("authentications_total", outcome="failed") == 1
+    assert value("authentications_total", outcome="refused") == 3
+    assert value("authentications_total", outcome="failed") == 2
     assert value("errors_total") == 1
+
+
+def test_logins_without_a_password_that_is_sent(tmp_path: Path) -> None:
+    file = tmp_path / "passwords"
+    file.write_text(shown_users({"alice": StoredUser.from_password("wonderland")}))
+    passwords = PasswordFile(file)
+    server = SMTPServer(
+        auth_methods=passwords.auth_methods,
+        on_auth=passwords.on_auth,
+        scram_verifier=passwords.scram_verifier,
+        allow_insecure_auth=True,
+    )
+    registry = CollectorRegistry()
+    Metrics(registry).observe(server)
+    with server.test_client() as client:
+        client.command("EHLO me")
+        for name, password, code in (
+            *(("alice", "wrong", 535), ("nobody", "wonderland", 535)),
+            ("alice", "wonderland", 334),
+        ):
+            scram = ScramClient(name, password)
+            first = client.command(b"AUTH SCRAM-SHA-256 " + base64.b64encode(scram.first))
+            final = scram.final(base64.b64decode(first.lines[0]))
+            assert client.command(base64.b64encode(final)).code == code
+        assert client.command("").code == 235
+        assert client.session.auth_failures == 2
+
+    def logins(outcome: str) -> float | None:
+        labels = {"outcome": outcome}
+        return registry.get_sample_value("blocksmtp_authentications_total", labels)
+
+    assert (logins("accepted"), logins("refused"), logins("failed")) == (1, 2, None)

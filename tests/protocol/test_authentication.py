@@ -98,7 +98,7 @@ def test_response(response: AuthResponse, octets: bytes) -> None:
 def test_421_closes_and_is_no_refusal_of_credentials() -> None:
     bench = bench_with(returning(AuthResponse(response_code=421)))
     assert bench.say(PLAIN).then is Next.CLOSE
-    assert bench.machine.auth_failures == 0
+    assert bench.session.auth_failures == 0
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_refused_by_raising(error: SMTPError, octets: bytes, failures: int) -> N
 
     bench = bench_with(on_auth)
     assert bench.say(PLAIN).encode() == octets
-    assert bench.machine.auth_failures == failures
+    assert bench.session.auth_failures == failures
     assert bench.defects == []
 
 
@@ -126,7 +126,7 @@ def test_a_defect_is_reported_once() -> None:
     assert bench.say(PLAIN).code == 451
     assert bench.defects == [("on_auth", "ZeroDivisionError")]
     assert bench.session.user is None
-    assert bench.machine.auth_failures == 0
+    assert bench.session.auth_failures == 0
 
 
 def test_data_that_is_no_json_is_a_defect() -> None:
@@ -154,7 +154,7 @@ def test_the_failures_of_a_connection_add_up() -> None:
     bench = bench_with(returning(None), max_auth_failures=3)
     login = f"AUTH LOGIN {b64(b'alice')}"
     assert bench.codes(PLAIN, login, b64(b"x")) == [535, 334, 535]
-    assert bench.machine.auth_failures == 2
+    assert bench.session.auth_failures == 2
     last = bench.say(PLAIN)
     assert (last.code, last.then) == (421, Next.CLOSE)
 
@@ -163,7 +163,7 @@ def test_success_does_not_reset_the_failures() -> None:
     answers = iter([None, "alice"])
     bench = bench_with(lambda auth, session: next(answers))
     assert bench.codes(PLAIN, PLAIN) == [535, 235]
-    assert bench.machine.auth_failures == 1
+    assert bench.session.auth_failures == 1
 
 
 def test_one_exchange_at_a_time() -> None:

@@ -210,7 +210,7 @@ def test_login_refused_and_nothing_changes(error: Exception | None) -> None:
     before["x_client"] = dict(bench.session.x_client)
     announced = bench.announced
     assert bench.say("XCLIENT ADDR=198.51.100.9 HELO=spike LOGIN=alice").code >= 400
-    assert vars(bench.session) == before
+    assert vars(bench.session) == {**before, "auth_failures": bench.session.auth_failures}
     assert bench.announced == announced
     assert bench.defects == ([("on_auth", "RuntimeError")] if type(error) is RuntimeError else [])
 
@@ -219,6 +219,7 @@ def test_login_failures_count() -> None:
     bench = trusted(callbacks=GivenCallbacks(on_auth=lambda auth, session: None))
     assert bench.codes("XCLIENT LOGIN=a", "XCLIENT LOGIN=b") == [535, 535]
     assert bench.say("XCLIENT LOGIN=c").then is Next.CLOSE
+    assert bench.session.auth_failures == 3
 
 
 # --- who the client is, said once --------------------------------------------------------------
