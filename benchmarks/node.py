@@ -101,9 +101,10 @@ def queued_a_second() -> float:
     ):
         try:
             assert cluster.stdout is not None
-            up = 0
-            while up < 3:
-                up += " is UP, " in cluster.stdout.readline()
+            well = 0
+            while well < 3:
+                line = cluster.stdout.readline()
+                well += ") : Health check for server" in line and " succeeded, " in line
             drain = threading.Thread(target=cluster.stdout.read)
             drain.start()
             return load(port, many=True)
