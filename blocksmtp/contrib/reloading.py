@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from types import FrameType
 
@@ -49,7 +49,8 @@ class _Parent:
     def __init__(self, environment: dict[str, str]) -> None:
         self._environment = environment
         self._stop: signal.Signals | None = None
-        self._stopped = threading.Event()
+        # What a signal handler can do while something else is waiting, without a lock.
+        self._woken, self._waking = os.pipe()
         self._child: subprocess.Popen[bytes] | None = None
 
     def run(self) -> int:
@@ -59,11 +60,13 @@ class _Parent:
         finally:
             for each, handler in before.items():
                 signal.signal(each, handler)
+            os.close(self._waking)
+            os.close(self._woken)
         return status if status >= 0 else 128 - status
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stop = signal.Signals(number)
-        self._stopped.set()
+        os.write(self._waking, b"\0")
         self._pass_on()
 
     def _pass_on(self) -> None:
@@ -81,13 +84,12 @@ class _Parent:
             )
             self._pass_on()  # It may have come before there was a child.
             status = self._child.wait()
-            if self._stopped.is_set() or status <= 0:
-                return status
-            if status != _CODE_HAS_CHANGED:
+            if status > 0 and status != _CODE_HAS_CHANGED and self._stop is None:
                 print("Waiting for a change of code.", file=sys.stderr, flush=True)
-                while _times_of_code() == code:
-                    if self._stopped.wait(_LOOKS_EVERY):
-                        return status
+                while self._stop is None and _times_of_code() == code:
+                    select.select([self._woken], [], [], _LOOKS_EVERY)
+            if status <= 0 or self._stop is not None:
+                return status
 
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -95,5 +97,11 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 def _times_of_code() -> dict[str, float]:
     """When each file of the modules that this process has loaded was last changed."""
-    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    return {file: os.stat(file).st_mtime for file in files if file and os.path.exists(file)}
+    times = {}
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if file:
+            # An editor may be just about to replace it.
+            with contextlib.suppress(OSError):
+                times[file] = os.stat(file).st_mtime
+    return times
