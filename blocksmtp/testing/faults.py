@@ -64,7 +64,7 @@ class Break(Fault):
 
 
 class Faults:
-    """The faults of a server. The last that was ordered comes first."""
+    """The faults of a server. Of each kind the last that was ordered comes first."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
