@@ -28,8 +28,11 @@ _context = multiprocessing.get_context("fork")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-CLOSING = (signal.SIGTERM,)
-"""What ends a worker."""
+# Another number than the first: two of one are one to a process that has not yet heard the first.
+_AT_ONCE = signal.SIGUSR1
+
+CLOSING = (signal.SIGTERM, _AT_ONCE)
+"""What ends a worker: the first gracefully, the second without waiting for clients."""
 
 FOR_GOOD = 3
 """Exit status of a worker that need not be started again: it has told why."""
@@ -114,7 +117,7 @@ class Workers:
         told, tells = socket.socketpair()
         process = _context.Process(target=self._child, args=(work, told, tells))
         # Until the worker hears them, they wait.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (*SIGNALS, _AT_ONCE))
         try:
             process.start()
         finally:
@@ -188,7 +191,7 @@ class Workers:
             self._stopping_callback()
         self._stops += 1
         self._due.clear()
-        self._send(signal.SIGTERM if self._stops <= 2 else signal.SIGKILL)
+        self._send({1: signal.SIGTERM, 2: _AT_ONCE}.get(self._stops, signal.SIGKILL))
 
     def _send(self, number: int) -> None:
         for worker in self._workers:
@@ -215,4 +218,4 @@ def _do_nothing(_number: int, _frame: object) -> None:
 
 def hear_signals() -> None:
     """In a worker: let come what was blocked until it could be heard."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*SIGNALS, _AT_ONCE))

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from blocksmtp.cli.workers import CLOSING, Workers
+
 from ..client import connect
 from ..running import Running
 from .processes import (
@@ -86,6 +88,24 @@ def test_ctrl_c_goes_to_all_and_is_one_signal() -> None:
         busy.send("Subject: to the end\r\n\r\n.\r\n")
         assert busy.reply().code == 250
         assert server.end(0) == 0
+
+
+def test_what_workers_are_told_is_never_told_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two signals of one number, a process that has not yet heard the first gets only one."""
+    workers = Workers(
+        ready=lambda: None,
+        stopping=lambda: None,
+        reload=lambda: None,
+        died=lambda process_id: None,
+    )
+    told: list[int] = []
+    monkeypatch.setattr(workers, "_send", told.append)
+    for _ in range(3):
+        workers._stop()
+    workers._alive.close()
+    workers._life.close()
+    assert told == [*CLOSING, signal.SIGKILL]
+    assert len(set(told)) == 3
 
 
 def test_a_second_signal_does_not_wait_for_clients(server: Running) -> None:
