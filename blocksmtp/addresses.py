@@ -30,6 +30,11 @@ def is_hostname(text: str) -> bool:
     return not labels[-1].isdigit() and all(map(_HOST_LABEL.fullmatch, labels))
 
 
+def shown_address(host: str, port: int) -> str:
+    """A place as people write it, "127.0.0.1:2525" or "[::1]:2525"."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def normalise_address(address: str) -> str:
     """`address` as it is spelled everywhere in the package.
 

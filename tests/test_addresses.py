@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blocksmtp.addresses import client_network, is_trusted, normalise_address
+from blocksmtp.addresses import client_network, is_trusted, normalise_address, shown_address
 from blocksmtp.options import Network
 
 
@@ -101,3 +101,8 @@ def test_networks_trust_what_is_in_them(
     address: str, trusted: tuple[Network, ...], expected: bool
 ) -> None:
     assert is_trusted(address, trusted) is expected
+
+
+def test_places_as_they_are_shown() -> None:
+    assert shown_address("::1", 25) == "[::1]:25"
+    assert shown_address("127.0.0.1", 25) == "127.0.0.1:25"

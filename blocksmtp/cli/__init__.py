@@ -15,13 +15,14 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from ..addresses import shown_address
 from ..server import BACKLOG
 from ..wire.sockets import tcp_sockets, unix_socket
 from . import workers
 from .arguments import command_line, parse
 from .errors import CannotStart, reason_of
 from .logs import set_up
-from .output import Output, ProcessLock, shown_address
+from .output import Output, ProcessLock
 from .privileges import Identity
 from .service import DELIVERIES, Secrets, Service
 from .systemd import Notifier, take_sockets

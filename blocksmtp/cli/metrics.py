@@ -15,8 +15,8 @@ from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+from ..addresses import shown_address
 from .errors import CannotStart, reason_of
-from .output import shown_address
 from .privileges import Identity
 from .workers import hear_signals
 

@@ -15,11 +15,6 @@ from ..text import printable
 _logger = logging.getLogger("blocksmtp")
 
 
-def shown_address(host: str, port: int) -> str:
-    """A place as people write it: brackets keep the colons of IPv6 apart from the port's."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 class Output:
     """Standard output, and what is done when nobody sees it any more."""
 

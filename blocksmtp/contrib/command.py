@@ -6,8 +6,8 @@ import errno
 import threading
 from typing import TYPE_CHECKING
 
+from ..addresses import shown_address
 from ..text import printable
-from .configuration import shown_address
 
 if TYPE_CHECKING:
     from ..server import SMTPServer

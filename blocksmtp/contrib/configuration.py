@@ -130,8 +130,3 @@ def parse_address(text: str) -> tuple[str | None, int]:
         raise ValueError(f'"{text}" is not a valid port number or address:port pair')
     host = match["host"]
     return (None if host is None else host.strip("[]")), int(match["port"])
-
-
-def shown_address(host: str, port: int) -> str:
-    """ "127.0.0.1:2525", "[::1]:2525"."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -90,7 +90,8 @@ class BlockSMTP:
         for pattern in patterns:
             if not isinstance(pattern, str):
                 raise TypeError(f"a pattern must be str, not {type(pattern).__name__}")
-        lower = tuple(pattern.lower() for pattern in patterns)
+        # "[" stands for itself, as in an address literal.
+        lower = tuple(pattern.lower().replace("[", "[[]") for pattern in patterns)
 
         def register(function: _Receiver) -> _Receiver:
             self._receivers.append(_Route(lower, function))
@@ -132,11 +133,7 @@ class _Route(NamedTuple):
 
     def fits(self, address: str) -> bool:
         """Whether a pattern does."""
-        # "[" stands for itself, as in an address literal.
-        return any(
-            fnmatch.fnmatchcase(address.lower(), pattern.replace("[", "[[]"))
-            for pattern in self.patterns
-        )
+        return any(fnmatch.fnmatchcase(address.lower(), pattern) for pattern in self.patterns)
 
 
 class _MailApplication:

@@ -18,6 +18,7 @@ from types import FrameType
 
 _CODE_HAS_CHANGED = 3
 """The exit status by which the reloaders of Django and werkzeug ask for another start."""
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 _LOOKS_EVERY = 1.0  # seconds, as those do
 
 
@@ -90,9 +91,6 @@ class _Parent:
                     select.select([self._woken], [], [], _LOOKS_EVERY)
             if status <= 0 or self._stop is not None:
                 return status
-
-
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 def _times_of_code() -> dict[str, float]:

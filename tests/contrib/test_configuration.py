@@ -10,7 +10,6 @@ from blocksmtp.contrib.configuration import (
     check_recipient,
     is_recipient_domain,
     parse_address,
-    shown_address,
 )
 
 
@@ -86,8 +85,3 @@ def test_addresses(text: str, found: tuple[str | None, int]) -> None:
 def test_addresses_that_are_none(text: str) -> None:
     with pytest.raises(ValueError, match="not a valid port number"):
         parse_address(text)
-
-
-def test_addresses_as_they_are_shown() -> None:
-    assert shown_address("::1", 25) == "[::1]:25"
-    assert shown_address("127.0.0.1", 25) == "127.0.0.1:25"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -73,8 +72,9 @@ class _MailApplication:
 
     def on_data(self, stream: DataStream, session: SMTPSession) -> Any:
         """Hand the message on. What is returned is said once the transaction is committed."""
-        if self._on_data is not None:
-            return self._in_transaction(functools.partial(self._on_data, stream), stream, session)
+        on_data = self._on_data
+        if on_data is not None:
+            return self._in_transaction(lambda: on_data(stream, session), stream, session)
         if self._receiver is None and not message_received.has_listeners():
             raise SMTPError(*NOBODY_RECEIVES)
         # Whole before the transaction begins: a slow client shall not hold the database's locks.
@@ -82,7 +82,7 @@ class _MailApplication:
             if spool is None:
                 return None
             message = IncomingMessage(cast("BinaryIO", spool), session.envelope, session)
-            return self._in_transaction(lambda _: self._receive(message), stream, session)
+            return self._in_transaction(lambda: self._receive(message), stream, session)
 
     def _receive(self, message: IncomingMessage) -> Any:
         result = None if self._receiver is None else self._receiver(message)
@@ -90,14 +90,14 @@ class _MailApplication:
         return result
 
     def _in_transaction(
-        self, receive: Callable[[SMTPSession], Any], stream: DataStream, session: SMTPSession
+        self, receive: Callable[[], Any], stream: DataStream, session: SMTPSession
     ) -> Any:
         """What `receive` returns. Committed is only what at least one recipient gets a 250 for."""
         recipients = tuple(session.envelope.rcpt_to)
         with contextlib.ExitStack() as transactions:
             for alias in self._databases:
                 transactions.enter_context(transaction.atomic(using=alias))
-            result = receive(session)
+            result = receive()
             # What makes the server refuse it all the same must show before the end.
             answers = answers_for(result, recipients, lmtp=session.lmtp)
             while not stream.closed and stream.read1(PIECE):
